@@ -1,0 +1,1 @@
+"""A full-duplex spoken-conversation server."""

@@ -1,0 +1,1 @@
+"""Types, dialogue states, events, configuration, errors, clock and metrics. No torch, no asyncio."""

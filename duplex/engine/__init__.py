@@ -1,0 +1,1 @@
+"""Batched, stateless model work over branches: hear, prefill, listen, reply, speak."""

@@ -1,0 +1,1 @@
+"""The neural modules, their caches, sampling, and the official checkpoint layout."""
