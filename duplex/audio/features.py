@@ -77,7 +77,7 @@ def fbank(pcm: Float32 | torch.Tensor) -> torch.Tensor:
 
 
 def fbank_chunks(pcm: Float32 | torch.Tensor) -> torch.Tensor:
-    """What `FbankStream` yields for a whole recording: float32 [chunks, 19, 80], the last chunk zero padded."""
+    """What `FbankStream` yields for a whole recording: [chunks, 19, 80], the last one zero padded."""
     samples = torch.as_tensor(pcm, dtype=torch.float32)
     chunks = -(-samples.numel() // CHUNK_SAMPLES)
     padding = chunks * CHUNK_SAMPLES - samples.numel()
@@ -97,7 +97,7 @@ class FbankStream:
     overlap: torch.Tensor = field(default_factory=lambda: torch.zeros(OVERLAP_FRAMES, MEL_BINS))
 
     def push(self, pcm: Float32 | torch.Tensor) -> torch.Tensor:
-        """One chunk: `pcm` float32 [2560] at 16 kHz in [-1, 1); returns [19, 80]: 3 old frames, 16 new ones."""
+        """One chunk: `pcm` float32 [2560] at 16 kHz in [-1, 1); returns [19, 80], 3 old and 16 new frames."""
         return push_batch([self], torch.as_tensor(pcm, dtype=torch.float32)[None])[0]
 
     def reset(self) -> None:

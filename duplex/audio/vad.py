@@ -1,12 +1,13 @@
 """Voice activity: Silero VAD 6 over many sessions at once, the state of each held outside the model.
 
-The network is the 16 kHz one of the package `silero-vad`: an STFT written as a convolution, four convolutions,
-one LSTM cell, a sigmoid. Only its TorchScript weights are read (the safetensors file beside them is of an
+The network is the 16 kHz one of the package `silero-vad`: an STFT written as a convolution, four
+convolutions, one LSTM cell, a sigmoid. Only its TorchScript weights are read (the safetensors file beside them is of an
 older training); the wrapper, which keeps the state of one stream inside the model, is not used.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -69,7 +70,10 @@ class VadModel:
     """Silero VAD, stateless: states go in with the audio. Safe to call from several threads."""
 
     def __init__(self, weights: Path | None = None) -> None:
-        script = torch.jit.load(str(weights or shipped_weights()), map_location="cpu")  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            # TorchScript is deprecated, but it is the only form in which these weights are shipped.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            script = torch.jit.load(str(weights or shipped_weights()), map_location="cpu")  # type: ignore[no-untyped-call]
         tensors = dict(script.named_parameters()) | dict(script.named_buffers())
         self._weights = {
             name: tensors[f"{_SCRIPT_PREFIX}{path}"].detach().clone() for name, path in _SCRIPT_NAMES.items()

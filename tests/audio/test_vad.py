@@ -20,6 +20,7 @@ def model() -> VadModel:
     return VadModel()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
 def test_probabilities_equal_the_packaged_model(model: VadModel) -> None:
     packaged = torch.jit.load(str(shipped_weights()), map_location="cpu")
     pcm = burst()
