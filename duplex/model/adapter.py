@@ -1,0 +1,109 @@
+"""Convolutional adapter between encoder frames (40 ms) and LLM positions (80 ms), causal, with its cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from duplex.model.caches import StreamCaches
+
+NORM_EPS = 1e-3  # of both norms (fixture quirk 5)
+
+
+@dataclass(frozen=True)
+class AdapterDims:
+    """Sizes of the adapter. Two convolutions stand where one cannot reach the LLM's width."""
+
+    encoder_dim: int
+    llm_dim: int
+    kernel: int = 5
+    norm: str = "layer"
+    activation: str = "gelu"
+
+    @property
+    def convolutions(self) -> int:
+        """1, or 2 when 4 x encoder_dim < llm_dim."""
+        return 1 if self.encoder_dim * 4 >= self.llm_dim else 2
+
+
+class Adapter(nn.Module):
+    """[batch, frames, encoder_dim] -> [batch, frames / 2, llm_dim].
+
+    One strided convolution, or a plain one before it; each followed by a norm and an activation, then a linear
+    projection. Causal: a convolution sees kernel - 1 earlier frames, zeros at the start of a stream.
+    The kind with two convolutions is always BatchNorm + ReLU, whatever the configuration says (quirk 5).
+    """
+
+    def __init__(self, dims: AdapterDims) -> None:
+        super().__init__()
+        self.dims = dims
+        width = dims.encoder_dim
+        two = dims.convolutions == 2
+        norm = "batch" if two else dims.norm
+        if two:
+            self.conv1d1 = nn.Conv1d(width, 2 * width, dims.kernel)
+            self.bn1 = _norm(norm, 2 * width)
+            width *= 2
+        self.conv1d2 = nn.Conv1d(width, 2 * width, dims.kernel, stride=2)
+        self.bn2 = _norm(norm, 2 * width)
+        self.project = nn.Linear(2 * width, dims.llm_dim)
+        self._relu = two or dims.activation == "relu"
+
+    def _finish(self, hidden: Tensor, norm: nn.Module) -> Tensor:
+        if isinstance(norm, nn.LayerNorm):
+            hidden = norm(hidden.transpose(1, 2)).transpose(1, 2)
+        else:
+            hidden = norm(hidden)
+        return F.relu(hidden) if self._relu else F.gelu(hidden)
+
+    def _run(self, x: Tensor, contexts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """x [batch, channels, frames] with the inputs each convolution saw before; contexts: strided one first."""
+        keep = self.dims.kernel - 1
+        cached: list[Tensor] = []
+        if self.dims.convolutions == 2:
+            x = torch.cat([contexts[1], x], dim=2)
+            cached.append(x[..., -keep:])
+            x = self._finish(self.conv1d1(x), self.bn1)
+        x = torch.cat([contexts[0], x], dim=2)
+        cached.insert(0, x[..., -keep:])
+        x = self._finish(self.conv1d2(x), self.bn2)
+        return self.project(x.transpose(1, 2)), cached
+
+    def _zeros(self, like: Tensor) -> list[Tensor]:
+        widths = [self.dims.encoder_dim * 2, self.dims.encoder_dim]
+        widths = widths if self.dims.convolutions == 2 else widths[1:]
+        return [like.new_zeros(like.shape[0], width, self.dims.kernel - 1) for width in widths]
+
+    def chunk(self, frames: Tensor, caches: list[StreamCaches]) -> Tensor:
+        """One chunk of each stream: [batch, 4, encoder_dim] -> [batch, 2, llm_dim]; `caches` are updated."""
+        x = frames.transpose(1, 2)
+        zeros = self._zeros(x)
+        contexts = [
+            torch.cat([c.adapter[i] if c.adapter else zero[:1] for c in caches]) for i, zero in enumerate(zeros)
+        ]
+        out, cached = self._run(x, contexts)
+        for row, cache in enumerate(caches):
+            cache.adapter = [context[row : row + 1] for context in cached]
+        return out
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Whole utterances: [batch, frames, encoder_dim] -> [batch, frames // 2, llm_dim]."""
+        x = frames.transpose(1, 2)
+        return self._run(x, self._zeros(x))[0]
+
+
+def _norm(kind: str, width: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm1d(width, eps=NORM_EPS)
+    if kind == "layer":
+        return nn.LayerNorm(width, eps=NORM_EPS)
+    raise ValueError(f"adapter norm {kind!r} is neither 'layer' nor 'batch'")
+
+
+def batch_norms(adapter: Adapter) -> list[nn.BatchNorm1d]:
+    """The adapter's batch norms, for training code that freezes their statistics."""
+    return [cast(nn.BatchNorm1d, m) for m in adapter.modules() if isinstance(m, nn.BatchNorm1d)]

@@ -1,0 +1,248 @@
+"""Chunk-wise speech encoder: 4x convolutional subsampling, then Transformer blocks with relative positions.
+
+One chunk is 4 output frames of 40 ms. A chunk attends to itself and to the left context kept in the cache
+(Freeze-Omni, arXiv 2411.00774; attention after Transformer-XL, arXiv 1901.02860, without the shift).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from duplex.model.caches import StreamCaches
+
+POSITION_TABLE_LENGTH = 5000  # rows of the sinusoidal table; pe_index wraps below it (fixture quirk 4)
+
+
+@dataclass(frozen=True)
+class EncoderDims:
+    """Sizes of the encoder, as a checkpoint's train.yaml states them."""
+
+    bins: int = 80
+    dim: int = 1024
+    heads: int = 16
+    feed_forward: int = 4096
+    blocks: int = 24
+    chunk: int = 4  # output frames a chunk
+    left_chunks: int = 16
+
+    @property
+    def left_frames(self) -> int:
+        """Frames of left context kept between chunks."""
+        return self.left_chunks * self.chunk
+
+    @property
+    def wrap(self) -> int:
+        """pe_index at which positions start over."""
+        return POSITION_TABLE_LENGTH - (self.left_chunks + 1) * self.chunk
+
+
+def sinusoid_table(length: int, dim: int) -> Tensor:
+    """Sinusoidal position embeddings [length, dim], sine in even and cosine in odd columns (arXiv 1706.03762)."""
+    position = torch.arange(length, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10000.0) / dim))
+    table = torch.zeros(length, dim)
+    table[:, 0::2] = torch.sin(position * rate)
+    table[:, 1::2] = torch.cos(position * rate)
+    return table
+
+
+class GlobalCmvn(nn.Module):
+    """Per-bin mean and variance normalisation. The buffers of a checkpoint override its CMVN file (quirk 2)."""
+
+    mean: Tensor
+    istd: Tensor
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(bins))
+        self.register_buffer("istd", torch.ones(bins))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return (features - self.mean) * self.istd
+
+
+class Subsampling(nn.Module):
+    """Two stride-2 convolutions: [batch, frames, bins] -> [batch, (frames - 3) // 4, dim]."""
+
+    def __init__(self, dims: EncoderDims) -> None:
+        super().__init__()
+        bins_out = ((dims.bins - 1) // 2 - 1) // 2
+        self.core = nn.Module()
+        self.core.conv = nn.Sequential(
+            nn.Conv2d(1, dims.dim, 3, 2), nn.ReLU(), nn.Conv2d(dims.dim, dims.dim, 3, 2), nn.ReLU()
+        )
+        self.core.out = nn.Sequential(nn.Linear(dims.dim * bins_out, dims.dim))
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = self.core.conv(features[:, None])
+        out: Tensor = self.core.out(hidden.transpose(1, 2).flatten(2))
+        return out
+
+
+class RelativeAttention(nn.Module):
+    """Multi-head attention whose keys carry the embedding of their position; no relative shift (quirk 3)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.head_dim = dim // heads
+        self.linear_q = nn.Linear(dim, dim)
+        self.linear_k = nn.Linear(dim, dim)
+        self.linear_v = nn.Linear(dim, dim)
+        self.linear_out = nn.Linear(dim, dim)
+        self.linear_pos = nn.Linear(dim, dim, bias=False)
+        self.pos_bias_u = nn.Parameter(torch.zeros(heads, self.head_dim))
+        self.pos_bias_v = nn.Parameter(torch.zeros(heads, self.head_dim))
+
+    def split(self, x: Tensor) -> Tensor:
+        """[batch, frames, dim] -> [batch, heads, frames, head_dim]."""
+        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x, each [batch, heads, frames, head_dim]."""
+        return self.split(self.linear_q(x)), self.split(self.linear_k(x)), self.split(self.linear_v(x))
+
+    def scores(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Content and position scores [batch, heads, queries, keys]; `positions` [1, keys, dim]."""
+        p = self.split(self.linear_pos(positions))
+        content = (q + self.pos_bias_u[:, None]) @ k.transpose(-1, -2)
+        position = (q + self.pos_bias_v[:, None]) @ p.transpose(-1, -2)
+        return content, position
+
+    def combine(self, scores: Tensor, v: Tensor) -> Tensor:
+        """Softmax over `scores`, weighted values, output projection: [batch, queries, dim]."""
+        weights = torch.softmax(scores / math.sqrt(self.head_dim), dim=-1)
+        out: Tensor = self.linear_out((weights @ v).transpose(1, 2).flatten(2))
+        return out
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm attention and feed-forward."""
+
+    def __init__(self, dims: EncoderDims) -> None:
+        super().__init__()
+        self.self_attn = RelativeAttention(dims.dim, dims.heads)
+        self.feed_forward = nn.Module()
+        self.feed_forward.w_1 = nn.Linear(dims.dim, dims.feed_forward)
+        self.feed_forward.w_2 = nn.Linear(dims.feed_forward, dims.dim)
+        self.norm1 = nn.LayerNorm(dims.dim)
+        self.norm2 = nn.LayerNorm(dims.dim)
+
+    def feed(self, x: Tensor) -> Tensor:
+        """Residual feed-forward."""
+        out: Tensor = x + self.feed_forward.w_2(F.relu(self.feed_forward.w_1(self.norm2(x))))
+        return out
+
+
+class Transformer(nn.Module):
+    """The stack of blocks behind the subsampling."""
+
+    encoders: nn.ModuleList
+
+    def __init__(self, dims: EncoderDims) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(dims.dim, dims.dim), nn.LayerNorm(dims.dim), nn.ReLU())
+        self.encoders = nn.ModuleList(EncoderBlock(dims) for _ in range(dims.blocks))
+        self.after_norm = nn.LayerNorm(dims.dim)
+
+
+class SpeechEncoder(nn.Module):
+    """The encoder with its two ways of running, which agree: chunk by chunk with caches, or a whole utterance."""
+
+    positions: Tensor
+
+    def __init__(self, dims: EncoderDims) -> None:
+        super().__init__()
+        self.dims = dims
+        self.global_cmvn = GlobalCmvn(dims.bins)
+        self.subsampling = Subsampling(dims)
+        self.transformer = Transformer(dims)
+        self.enc = nn.ModuleList([self.subsampling, self.transformer])
+        del self.subsampling, self.transformer  # registered once, under the checkpoint's names
+        self.register_buffer("positions", sinusoid_table(POSITION_TABLE_LENGTH, dims.dim), persistent=False)
+
+    def _embed(self, features: Tensor) -> Tensor:
+        subsampling, transformer = self.enc
+        out: Tensor = transformer.embed(subsampling(self.global_cmvn(features)))  # type: ignore[operator]
+        return out * math.sqrt(self.dims.dim)  # quirk 3
+
+    def chunk(self, features: Tensor, caches: list[StreamCaches]) -> Tensor:
+        """One chunk of each stream: features [batch, 19, 80] -> [batch, 4, dim]; `caches` are updated.
+
+        Rows of equal cache length run as one batch; the first three frames of a stream's first chunk are
+        taken before normalisation as they come (quirk 1).
+        """
+        x = self._embed(features)
+        groups: dict[tuple[int, int], list[int]] = {}
+        for row, cache in enumerate(caches):
+            cached = cache.encoder_k[0].shape[2] if cache.encoder_k else 0
+            groups.setdefault((cached, cache.pe_index), []).append(row)
+        if len(groups) == 1:
+            return self._chunk_group(x, caches)
+        out = torch.empty_like(x)
+        for rows in groups.values():
+            out[rows] = self._chunk_group(x[rows], [caches[row] for row in rows])
+        return out
+
+    def _chunk_group(self, x: Tensor, caches: list[StreamCaches]) -> Tensor:
+        dims = self.dims
+        transformer = self.enc[1]
+        cached = caches[0].encoder_k[0].shape[2] if caches[0].encoder_k else 0
+        pe_index = caches[0].pe_index % dims.wrap
+        start = max(0, pe_index - (dims.left_chunks + 1) * dims.chunk)  # quirk 4
+        positions = self.positions[None, start : start + cached + x.shape[1]]
+        new_k: list[Tensor] = []
+        new_v: list[Tensor] = []
+        for index, block in enumerate(transformer.encoders):  # type: ignore[arg-type]
+            attention = block.self_attn
+            q, k, v = attention.qkv(block.norm1(x))
+            if cached:
+                k = torch.cat([_rows([c.encoder_k[index] for c in caches]), k], dim=2)
+                v = torch.cat([_rows([c.encoder_v[index] for c in caches]), v], dim=2)
+            content, position = attention.scores(q, k, positions)
+            x = block.feed(x + attention.combine(content + position, v))
+            new_k.append(k[:, :, -dims.left_frames :])  # trimmed after attention (quirk 3)
+            new_v.append(v[:, :, -dims.left_frames :])
+        for row, cache in enumerate(caches):
+            cache.encoder_k = [k[row : row + 1] for k in new_k]
+            cache.encoder_v = [v[row : row + 1] for v in new_v]
+            cache.pe_index = pe_index + x.shape[1]
+        out: Tensor = transformer.after_norm(x)  # type: ignore[operator]
+        return out
+
+    def forward(self, features: Tensor, *, shifted_positions: bool = True) -> Tensor:
+        """Whole utterances: features [batch, frames, 80] -> [batch, (frames - 3) // 4, dim].
+
+        `frames` is 3 + 16 per chunk. With `shifted_positions` the numbers equal those of `chunk` (quirk 4: once
+        the left context is full, keys stand 4 positions lower); without, every key keeps its own position.
+        """
+        x = self._embed(features)
+        frames = x.shape[1]
+        if frames > self.dims.wrap:
+            raise ValueError(f"{frames} frames at once exceed the {self.dims.wrap} positions of the table")
+        chunk_of = torch.arange(frames, device=x.device) // self.dims.chunk
+        distance = chunk_of[:, None] - chunk_of[None, :]
+        visible = (distance >= 0) & (distance <= self.dims.left_chunks)
+        late = (chunk_of > self.dims.left_chunks)[:, None] & shifted_positions
+        transformer = self.enc[1]
+        positions = self.positions[None, :frames]
+        mask = torch.zeros(frames, frames, device=x.device, dtype=x.dtype).masked_fill(~visible, float("-inf"))
+        for block in transformer.encoders:  # type: ignore[union-attr]
+            attention = block.self_attn
+            q, k, v = attention.qkv(block.norm1(x))
+            content, position = attention.scores(q, k, positions)
+            if frames > (self.dims.left_chunks + 1) * self.dims.chunk and shifted_positions:
+                lower = F.pad(position, (self.dims.chunk, 0))[..., :frames]
+                position = torch.where(late, lower, position)
+            x = block.feed(x + attention.combine(content + position + mask, v))
+        out: Tensor = transformer.after_norm(x)  # type: ignore[operator]
+        return out
+
+
+def _rows(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)

@@ -1,0 +1,188 @@
+"""The text LLM: any Hugging Face causal LM, run over slots of a BranchPool.
+
+Sequences of different lengths run as one ragged batch: their new positions lie packed behind one another on the
+time axis, so every linear layer sees one matrix, and the attention hook attends each sequence to its own slot.
+Keys and values are written once into the slot and read back as views: nothing is copied per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from duplex.core.errors import CheckpointError
+from duplex.model.caches import Branch, BranchPool
+
+ATTENTION_NAME = "duplex"
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Where each packed sequence's keys and values go: (slot, positions already there, new positions)."""
+
+    pool: BranchPool
+    spans: tuple[tuple[int, int, int], ...]
+    masks: tuple[Tensor | None, ...]
+
+
+def slot_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    duplex_batch: PackedBatch | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention hook for transformers: query [1, heads, positions, head_dim], key and value with kv_heads.
+
+    Returns [1, positions, heads, head_dim]. Without a batch it is plain causal attention.
+    """
+    if duplex_batch is None:
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, is_causal=attention_mask is None, scale=scaling, enable_gqa=True
+        )
+        return out.transpose(1, 2), None
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    cache_k, cache_v = duplex_batch.pool.k[layer], duplex_batch.pool.v[layer]
+    outputs: list[Tensor] = []
+    offset = 0
+    for (slot, start, count), mask in zip(duplex_batch.spans, duplex_batch.masks, strict=True):
+        here, end = slice(offset, offset + count), start + count
+        cache_k[slot, :, start:end] = key[0, :, here]
+        cache_v[slot, :, start:end] = value[0, :, here]
+        outputs.append(
+            F.scaled_dot_product_attention(
+                query[:, :, here],
+                cache_k[slot : slot + 1, :, :end],
+                cache_v[slot : slot + 1, :, :end],
+                attn_mask=mask,
+                scale=scaling,
+                enable_gqa=True,
+            )
+        )
+        offset += count
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+    return joined.transpose(1, 2), None
+
+
+class CausalLanguageModel:
+    """A frozen causal LM with its tokenizer, run on branches."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        config = model.config
+        self.hidden_size: int = config.hidden_size
+        self.vocab_size: int = config.vocab_size
+        self.layers: int = config.num_hidden_layers
+        self.kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self.body = model.model
+        self.embedding: nn.Module = model.get_input_embeddings()
+        self.head: nn.Module = model.get_output_embeddings()
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> CausalLanguageModel:
+        """Load a Hugging Face directory strictly. Raises CheckpointError naming what is missing or unexpected."""
+        from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(f"{folder} has no config.json: not a Hugging Face model directory")
+        AttentionInterface.register(ATTENTION_NAME, slot_attention)
+        transformers_logging.disable_progress_bar()
+        try:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=ATTENTION_NAME,
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"the language model in {folder} cannot be read: {error}") from error
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            names = sorted(str(name) for name in report.get(kind) or ())
+            if names:
+                raise CheckpointError(f"{folder}: {kind.replace('_', ' ')}: {', '.join(names[:5])}")
+        return cls(model.to(device), tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.weight.device  # type: ignore[return-value]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are kept in."""
+        return self.embedding.weight.dtype  # type: ignore[return-value]
+
+    def new_pool(self, slots: int, max_length: int) -> BranchPool:
+        """Preallocated KV slots of this model's shape."""
+        return BranchPool(
+            slots=slots,
+            max_length=max_length,
+            layers=self.layers,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, special tokens in it recognised, none added."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def embed(self, token_ids: Sequence[int]) -> Tensor:
+        """Embeddings [tokens, hidden]."""
+        ids = torch.tensor(list(token_ids), dtype=torch.long, device=self.device)
+        out: Tensor = self.embedding(ids)
+        return out
+
+    def forward(self, pool: BranchPool, branches: Sequence[Branch], embeds: Sequence[Tensor]) -> list[Tensor]:
+        """Append `embeds[i]` [n_i, hidden] to `branches[i]`; returns the last hidden states [n_i, hidden] of each.
+
+        Raises BranchOverflowError before anything is changed when a branch would outgrow its slot.
+        """
+        for branch, embed in zip(branches, embeds, strict=True):
+            pool.require(branch, embed.shape[0])
+        spans = tuple((b.slot, b.length, e.shape[0]) for b, e in zip(branches, embeds, strict=True))
+        masks = tuple(self._mask(start, count) for _, start, count in spans)
+        positions = torch.cat([torch.arange(s, s + n, device=self.device) for _, s, n in spans])
+        packed = embeds[0] if len(embeds) == 1 else torch.cat(list(embeds))
+        hidden: Tensor = self.body(
+            inputs_embeds=packed[None].to(self.dtype),
+            position_ids=positions[None],
+            attention_mask={"full_attention": None, "sliding_attention": None},
+            use_cache=False,
+            duplex_batch=PackedBatch(pool, spans, masks),
+        ).last_hidden_state[0]
+        for branch, embed in zip(branches, embeds, strict=True):
+            branch.length += embed.shape[0]
+        return list(hidden.split([e.shape[0] for e in embeds]))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits of hidden states [..., hidden], float32."""
+        out: Tensor = self.head(hidden)
+        return out.float()
+
+    def _mask(self, start: int, count: int) -> Tensor | None:
+        """Boolean mask [count, start + count] for new positions behind `start` old ones; None where all is visible."""
+        if count == 1:
+            return None
+        keys = torch.arange(start + count, device=self.device)
+        return keys[None, :] <= keys[start:, None]

@@ -1,0 +1,230 @@
+"""Autoregressive speech decoder: LLM text and hidden states in, codec tokens out (Freeze-Omni, arXiv 2411.00774).
+
+Three stacks of Llama blocks (RMSNorm, RoPE, SwiGLU): a bidirectional pre-network over text embeddings, a KV-prefix
+stack that turns the LLM's hidden states into keys and values, and the autoregressive stack that writes codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+RMS_EPS = 1e-6
+ROPE_THETA = 10000.0
+SPECIAL_TOKENS = 4  # bos, sos, eos, pad = V .. V+3 (fixture quirk 10)
+CACHE_BLOCK = 256  # positions by which a growing key/value buffer is extended
+
+
+@dataclass(frozen=True)
+class SpeechDecoderDims:
+    """Sizes of the speech decoder. `codes` is the codebook size, without the four special tokens."""
+
+    dim: int
+    heads: int
+    feed_forward: int
+    blocks: int
+    codes: int
+    prefix: bool = True
+
+    @property
+    def bos(self) -> int:
+        """Token id that opens the text part."""
+        return self.codes
+
+    @property
+    def sos(self) -> int:
+        """Token id that opens the code part."""
+        return self.codes + 1
+
+    @property
+    def eos(self) -> int:
+        """Token id that ends the code part."""
+        return self.codes + 2
+
+
+class RmsNorm(nn.Module):
+    """Root-mean-square norm (arXiv 1910.07467)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, RMS_EPS)
+
+
+def rope(x: Tensor, positions: Tensor) -> Tensor:
+    """Rotary embedding, halves convention: x [batch, heads, n, d], positions [n] or [batch, n] (arXiv 2104.09864)."""
+    half = x.shape[-1] // 2
+    rate = ROPE_THETA ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    angle = positions[..., None].float() * rate
+    if angle.dim() == 3:
+        angle = angle[:, None]
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class LlamaBlock(nn.Module):
+    """One block; the caller owns keys and values."""
+
+    def __init__(self, dims: SpeechDecoderDims) -> None:
+        super().__init__()
+        dim = dims.dim
+        self.heads = dims.heads
+        self.self_attn = nn.Module()
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            setattr(self.self_attn, name, nn.Linear(dim, dim, bias=False))
+        self.mlp = nn.Module()
+        self.mlp.gate_proj = nn.Linear(dim, dims.feed_forward, bias=False)
+        self.mlp.up_proj = nn.Linear(dim, dims.feed_forward, bias=False)
+        self.mlp.down_proj = nn.Linear(dims.feed_forward, dim, bias=False)
+        self.input_layernorm = RmsNorm(dim)
+        self.post_attention_layernorm = RmsNorm(dim)
+
+    def qkv(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries and keys, and values, each [batch, heads, n, head_dim]."""
+        normed = self.input_layernorm(x)
+        q, k, v = (
+            projection(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.self_attn.q_proj, self.self_attn.k_proj, self.self_attn.v_proj)
+        )
+        return rope(q, positions), rope(k, positions), v
+
+    def finish(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attention of q over k, v, then the feed-forward, both residual."""
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        x = x + self.self_attn.o_proj(attended)
+        normed = self.post_attention_layernorm(x)
+        out: Tensor = x + self.mlp.down_proj(F.silu(self.mlp.gate_proj(normed)) * self.mlp.up_proj(normed))
+        return out
+
+
+class SpeechCache:
+    """Keys and values of one segment being spoken, per block [1, heads, capacity, head_dim]; grows in blocks."""
+
+    def __init__(self) -> None:
+        self.k: list[Tensor] = []
+        self.v: list[Tensor] = []
+        self.length = 0
+        self.prefix_length = 0
+
+    def put(self, block: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write new keys and values behind `length` and return views of everything so far."""
+        end = self.length + k.shape[2]
+        if block == len(self.k):
+            shape = (k.shape[0], k.shape[1], max(CACHE_BLOCK, end + CACHE_BLOCK), k.shape[3])
+            self.k.append(k.new_empty(shape))
+            self.v.append(v.new_empty(shape))
+        elif end > self.k[block].shape[2]:
+            grow = (0, 0, 0, end + CACHE_BLOCK - self.k[block].shape[2])
+            self.k[block], self.v[block] = F.pad(self.k[block], grow), F.pad(self.v[block], grow)
+        self.k[block][:, :, self.length : end] = k
+        self.v[block][:, :, self.length : end] = v
+        return self.k[block][:, :, :end], self.v[block][:, :, :end]
+
+
+class SpeechDecoder(nn.Module):
+    """The decoder as one streaming state machine (`begin`, `step`) and one teacher-forced pass (`forward`)."""
+
+    def __init__(self, dims: SpeechDecoderDims) -> None:
+        super().__init__()
+        self.dims = dims
+        tokens = dims.codes + SPECIAL_TOKENS
+        self.embedding = nn.Embedding(tokens, dims.dim)
+        self.layers_pre_nn = nn.ModuleList(LlamaBlock(dims) for _ in range(dims.blocks // 2))
+        self.layers = nn.ModuleList(LlamaBlock(dims) for _ in range(dims.blocks))
+        self.norm = RmsNorm(dims.dim)
+        self.out_fnn = nn.Linear(dims.dim, tokens)
+        if dims.prefix:
+            self.layers_prefix = nn.ModuleList(LlamaBlock(dims) for _ in range(dims.blocks))
+
+    def split(self, llm_rows: Tensor) -> Tensor:
+        """LLM vectors [..., n, llm_dim] as decoder positions [..., n * llm_dim / dim, dim] (quirk 9)."""
+        return llm_rows.unflatten(-1, (-1, self.dims.dim)).flatten(-3, -2)
+
+    def pre_network(self, text: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Bidirectional blocks over text positions [batch, n, dim]."""
+        positions = torch.arange(text.shape[1], device=text.device)
+        for block in self.layers_pre_nn:
+            q, k, v = block.qkv(text, positions)
+            text = block.finish(text, q, k, v, mask)
+        return text
+
+    def begin(self, text: Tensor, prefix: Tensor | None) -> tuple[SpeechCache, Tensor]:
+        """Open a segment: text [1, t, dim] and prefix [1, p, dim] (split LLM rows, either may be absent by p = 0).
+
+        Returns the filled cache and the prefill's output [1, t + 1, dim]. Positions restart at 0 after the prefix,
+        and [bos, text] attends without a mask (quirk 10).
+        """
+        cache = SpeechCache()
+        if prefix is not None and self.dims.prefix:
+            positions = torch.arange(prefix.shape[1], device=prefix.device)
+            x = prefix
+            for index, block in enumerate(self.layers_prefix):
+                q, k, v = block.qkv(x, positions)
+                cache.put(index, k, v)
+                x = block.finish(x, q, k, v)
+            cache.length = cache.prefix_length = prefix.shape[1]
+        bos = self.embedding.weight[self.dims.bos].expand(1, 1, -1)
+        x = torch.cat([bos, self.pre_network(text)], dim=1)
+        positions = torch.arange(x.shape[1], device=x.device)
+        out = self._run(x, positions, cache)
+        return cache, out
+
+    def step(self, token: int, cache: SpeechCache) -> Tensor:
+        """Logits [codes + 4] of the next code after `token` (sos first)."""
+        position = torch.tensor([cache.length - cache.prefix_length], device=self.embedding.weight.device)
+        x = self.embedding.weight[token].view(1, 1, -1)
+        out: Tensor = self.out_fnn(self.norm(self._run(x, position, cache)))[0, 0]
+        return out
+
+    def _run(self, x: Tensor, positions: Tensor, cache: SpeechCache) -> Tensor:
+        for index, block in enumerate(self.layers):
+            q, k, v = block.qkv(x, positions)
+            x = block.finish(x, q, *cache.put(index, k, v))
+        cache.length += x.shape[1]
+        return x
+
+    def forward(
+        self, text: Tensor, text_lengths: Tensor, prefix: Tensor, prefix_lengths: Tensor, codes: Tensor
+    ) -> Tensor:
+        """Teacher-forced logits [batch, c + 1, codes + 4] for padded batches.
+
+        text [batch, t, dim], prefix [batch, p, dim] (split LLM rows), codes [batch, c] with any padding;
+        row j of the output predicts code j, the last row the end.
+        """
+        device = text.device
+        batch, t = text.shape[:2]
+        p = prefix.shape[1]
+        text_ok = torch.arange(t, device=device)[None] < text_lengths[:, None]
+        prefix_ok = torch.arange(p, device=device)[None] < prefix_lengths[:, None]
+        written = self.pre_network(text, text_ok[:, None, None, :])
+        start = self.embedding.weight[[self.dims.bos]].expand(batch, 1, -1)
+        sos = codes.new_full((batch, 1), self.dims.sos)
+        code_rows = self.embedding(torch.cat([sos, codes], dim=1))
+        x = torch.cat([start, written, code_rows], dim=1)
+        c = code_rows.shape[1]
+        text_positions = torch.arange(t + 1, device=device)[None].expand(batch, -1)
+        code_positions = text_lengths[:, None] + 1 + torch.arange(c, device=device)[None]
+        positions = torch.cat([text_positions, code_positions], dim=1)
+        text_seen = F.pad(text_ok, (1, 0), value=True)
+        visible_prefix = prefix_ok[:, None, :].expand(-1, t + 1 + c, -1)
+        visible_text = text_seen[:, None, :].expand(-1, t + 1 + c, -1)
+        causal = torch.ones(c, c, dtype=torch.bool, device=device).tril()
+        visible_codes = F.pad(causal, (0, 0, t + 1, 0))[None].expand(batch, -1, -1)
+        mask = torch.cat([visible_prefix, visible_text, visible_codes], dim=2)[:, None]
+        prefix_mask = prefix_ok[:, None, None, :]
+        prefix_positions = torch.arange(p, device=device)
+        y = prefix
+        for index, block in enumerate(self.layers):
+            before = self.layers_prefix[index]
+            pq, pk, pv = before.qkv(y, prefix_positions)
+            y = before.finish(y, pq, pk, pv, prefix_mask)
+            q, k, v = block.qkv(x, positions)
+            x = block.finish(x, q, torch.cat([pk, k], dim=2), torch.cat([pv, v], dim=2), mask)
+        out: Tensor = self.out_fnn(self.norm(x[:, t + 1 :]))
+        return out
