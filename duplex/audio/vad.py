@@ -1,8 +1,9 @@
 """Voice activity: Silero VAD 6 over many sessions at once, the state of each held outside the model.
 
 The network is the 16 kHz one of the package `silero-vad`: an STFT written as a convolution, four
-convolutions, one LSTM cell, a sigmoid. Only its TorchScript weights are read (the safetensors file beside them is of an
-older training); the wrapper, which keeps the state of one stream inside the model, is not used.
+convolutions, one LSTM cell, a sigmoid. Only its TorchScript weights are read (the safetensors file
+beside them is of an older training); the wrapper, which keeps the state of one stream inside the model,
+is not used.
 """
 
 from __future__ import annotations
