@@ -1,0 +1,247 @@
+"""What happens to speech between a mouth and a server, and sounds that are not speech.
+
+Everything takes and returns mono float32 `[samples]` at 16 kHz and draws from the given generator only.
+"""
+
+import functools
+import random
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE_RATE = 16_000
+
+Pcm = npt.NDArray[np.float32]
+
+_TELEPHONE_RATE = 8_000
+_TELEPHONE_BAND_HZ = (300.0, 3400.0)
+_MU = 255.0
+_PEAK = 0.99
+
+
+def apply_gain(pcm: Pcm, gain_db: float) -> Pcm:
+    """Scale by `gain_db`, clipping to [-1, 1]."""
+    return np.clip(pcm * np.float32(10 ** (gain_db / 20)), -1.0, 1.0)
+
+
+def rms(pcm: Pcm) -> float:
+    """Root mean square amplitude; a tiny positive number for silence."""
+    return float(np.sqrt(np.mean(np.square(pcm)))) + 1e-9 if len(pcm) else 1e-9
+
+
+# --- background noise ---
+
+
+def colored_noise(samples: int, rng: np.random.Generator, exponent: float) -> Pcm:
+    """Noise whose power falls with frequency as f^-exponent: 0 white, 1 pink, 2 brown. RMS 1."""
+    spectrum = np.fft.rfft(rng.standard_normal(_fast_length(samples)))
+    frequencies = np.maximum(np.arange(len(spectrum)), 1.0)
+    noise = np.fft.irfft(spectrum * frequencies ** (-exponent / 2))[:samples]
+    return _unit(noise)
+
+
+def hum(samples: int, rng: np.random.Generator) -> Pcm:
+    """Mains hum at 50 or 60 Hz with harmonics. RMS 1."""
+    base = float(rng.choice((50.0, 60.0)))
+    time = np.arange(samples) / SAMPLE_RATE
+    wave = np.zeros(samples)
+    for harmonic in range(1, 8):
+        wave += rng.uniform(0.1, 1.0) / harmonic * np.sin(2 * np.pi * base * harmonic * time + rng.uniform(0, 6.28))
+    return _unit(wave)
+
+
+def babble(samples: int, rng: np.random.Generator, voices: list[Pcm]) -> Pcm:
+    """Several people talking at once, from speech clips looped at random offsets. RMS 1."""
+    mix = np.zeros(samples)
+    for clip in voices:
+        if len(clip):
+            looped = np.resize(np.roll(clip, int(rng.integers(len(clip)))), samples)
+            mix += looped / rms(clip)
+    return _unit(mix)
+
+
+def background(samples: int, rng: np.random.Generator) -> Pcm:
+    """One random kind of steady noise. RMS 1."""
+    if rng.random() < 0.15:
+        return hum(samples, rng)
+    return colored_noise(samples, rng, float(rng.choice((0.0, 1.0, 1.0, 2.0))))
+
+
+def add_at_snr(pcm: Pcm, noise: Pcm, snr_db: float) -> Pcm:
+    """Add unit-RMS `noise` of the same length so that speech is `snr_db` louder, clipping to [-1, 1]."""
+    return np.clip(pcm + noise * np.float32(rms(pcm) * 10 ** (-snr_db / 20)), -1.0, 1.0)
+
+
+# --- room, telephone, speed ---
+
+
+def reverberate(pcm: Pcm, rng: np.random.Generator, rt60_sec: float) -> Pcm:
+    """Convolve with decaying noise that falls by 60 dB in `rt60_sec` after a direct path; same length and level."""
+    tail = max(1, int(rt60_sec * SAMPLE_RATE))
+    decay = 10 ** (-3.0 * np.arange(tail) / tail)
+    response = rng.standard_normal(tail) * decay
+    response *= rng.uniform(0.2, 0.6) / np.sqrt(np.sum(np.square(response)))
+    response[0] = 1.0
+    size = _fast_length(len(pcm) + tail)
+    wet = np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: len(pcm)]
+    return (wet * (rms(pcm) / rms(wet.astype(np.float32)))).clip(-1.0, 1.0).astype(np.float32)
+
+
+def change_speed(pcm: Pcm, factor: float) -> Pcm:
+    """Play back `factor` times faster by resampling; pitch and formants move along. Length becomes len / factor."""
+    samples = round(len(pcm) / factor)
+    return np.interp(np.arange(samples) * factor, np.arange(len(pcm)), pcm).astype(np.float32)
+
+
+def mu_law_round_trip(pcm: Pcm) -> Pcm:
+    """Quantize to the 8 bits of G.711's mu-law curve and back."""
+    compressed = np.sign(pcm) * np.log1p(_MU * np.abs(pcm)) / np.log1p(_MU)
+    quantized = np.round((np.clip(compressed, -1.0, 1.0) + 1) / 2 * _MU) / _MU * 2 - 1
+    return (np.sign(quantized) * np.expm1(np.abs(quantized) * np.log1p(_MU)) / _MU).astype(np.float32)
+
+
+def telephone(pcm: Pcm) -> Pcm:
+    """What a telephone leaves: 300-3400 Hz, sampled at 8 kHz, mu-law. Same length."""
+    narrow = band_limit(pcm, *_TELEPHONE_BAND_HZ)[:: SAMPLE_RATE // _TELEPHONE_RATE]
+    coded = mu_law_round_trip(narrow)
+    stuffed = np.zeros(len(pcm), np.float32)
+    stuffed[:: SAMPLE_RATE // _TELEPHONE_RATE] = coded * 2.0
+    return band_limit(stuffed, 0.0, _TELEPHONE_RATE / 2 - 200.0)
+
+
+def band_limit(pcm: Pcm, low_hz: float, high_hz: float) -> Pcm:
+    """Keep the band from `low_hz` to `high_hz` with 100 Hz wide slopes."""
+    size = _fast_length(len(pcm))
+    frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    below = np.clip((frequencies - low_hz) / 100.0 + 1.0, 0.0, 1.0)
+    above = np.clip((high_hz - frequencies) / 100.0 + 1.0, 0.0, 1.0)
+    return np.fft.irfft(np.fft.rfft(pcm, size) * below * above, size)[: len(pcm)].astype(np.float32)
+
+
+def augment(
+    pcm: Pcm, rng: np.random.Generator | random.Random, strength: float = 1.0, keep_length: bool = False
+) -> Pcm:
+    """Degrade clean speech at random; `strength` 0 leaves it alone, 1 is a noisy room over a telephone at worst.
+
+    Only speed perturbation (0.9-1.1) changes the length; `keep_length` leaves it out, for audio with timed labels.
+    The level ends between -25 and 0 dB of full scale peak.
+    """
+    if isinstance(rng, random.Random):
+        rng = np.random.default_rng(rng.getrandbits(64))
+    if strength <= 0 or len(pcm) == 0:
+        return pcm
+    if not keep_length and rng.random() < 0.4 * strength:
+        pcm = change_speed(pcm, float(rng.uniform(1 - 0.1 * strength, 1 + 0.1 * strength)))
+    if rng.random() < 0.35 * strength:
+        pcm = reverberate(pcm, rng, float(rng.uniform(0.1, 0.5)))
+    if rng.random() < 0.6 * strength:
+        quietest_snr_db = 40.0 - 32.0 * strength
+        pcm = add_at_snr(pcm, background(len(pcm), rng), float(rng.uniform(quietest_snr_db, 40.0)))
+    if rng.random() < 0.2 * strength:
+        pcm = telephone(pcm)
+    peak = float(np.max(np.abs(pcm))) + 1e-9
+    return apply_gain(pcm / np.float32(peak), float(rng.uniform(-25.0 * strength, 0.0)))
+
+
+# --- events that are not speech ---
+
+
+def cough(rng: np.random.Generator) -> Pcm:
+    """One to three bursts of throat noise."""
+    return np.concatenate([_burst(rng, rng.uniform(0.12, 0.3), 400.0, 2500.0) for _ in range(int(rng.integers(1, 4)))])
+
+
+def knocks(rng: np.random.Generator) -> Pcm:
+    """Two to five knocks on wood: damped low resonances."""
+    base_hz = float(rng.uniform(90, 260))
+    return _repeated(rng, int(rng.integers(2, 6)), lambda: _ping(rng, base_hz, 0.09), (0.08, 0.25))
+
+
+def clicks(rng: np.random.Generator) -> Pcm:
+    """One to four mouse clicks or lip smacks."""
+    return _repeated(
+        rng, int(rng.integers(1, 5)), lambda: _ping(rng, float(rng.uniform(1500, 4000)), 0.012), (0.06, 0.3)
+    )
+
+
+def keyboard(rng: np.random.Generator) -> Pcm:
+    """A run of key presses with uneven gaps."""
+    return _repeated(
+        rng, int(rng.integers(5, 16)), lambda: _ping(rng, float(rng.uniform(900, 3000)), 0.02), (0.04, 0.18)
+    )
+
+
+def breath(rng: np.random.Generator) -> Pcm:
+    """Breathing in or out: softly swelling noise."""
+    samples = int(rng.uniform(0.4, 1.2) * SAMPLE_RATE)
+    swell = np.sin(np.pi * np.arange(samples) / samples) ** 2
+    return _peaked(band_limit(colored_noise(samples, rng, 1.0), 500.0, 4500.0) * swell, rng.uniform(0.05, 0.2))
+
+
+def door(rng: np.random.Generator) -> Pcm:
+    """A door or a dropped object: one heavy thump."""
+    return _peaked(_ping(rng, float(rng.uniform(50, 110)), 0.25) + 0.3 * _ping(rng, 400.0, 0.25), rng.uniform(0.4, 0.9))
+
+
+def noise_burst(rng: np.random.Generator) -> Pcm:
+    """Rustling or a passing car: a second or so of shaped noise."""
+    samples = int(rng.uniform(0.3, 1.5) * SAMPLE_RATE)
+    edges = np.clip(np.minimum(np.arange(samples), np.arange(samples)[::-1]) / (0.08 * SAMPLE_RATE), 0, 1)
+    return _peaked(colored_noise(samples, rng, float(rng.uniform(0, 2))) * edges, rng.uniform(0.1, 0.5))
+
+
+EVENT_MAKERS: Mapping[str, Callable[[np.random.Generator], Pcm]] = {
+    "cough": cough,
+    "knocks": knocks,
+    "clicks": clicks,
+    "keyboard": keyboard,
+    "breath": breath,
+    "door": door,
+    "noise_burst": noise_burst,
+}
+
+
+def _burst(rng: np.random.Generator, duration_sec: float, low_hz: float, high_hz: float) -> Pcm:
+    samples = int(duration_sec * SAMPLE_RATE)
+    time = np.arange(samples) / samples
+    envelope = np.exp(-5.0 * time) * np.clip(time / 0.04, 0, 1)
+    # A little voicing under the noise, as throats have it.
+    voicing = 0.3 * np.sin(2 * np.pi * rng.uniform(80, 180) * np.arange(samples) / SAMPLE_RATE)
+    noise = band_limit(colored_noise(samples, rng, 0.7), low_hz, high_hz)
+    return _peaked((noise + voicing) * envelope, rng.uniform(0.3, 0.9))
+
+
+def _ping(rng: np.random.Generator, frequency_hz: float, decay_sec: float) -> Pcm:
+    samples = max(32, int(4 * decay_sec * SAMPLE_RATE))
+    time = np.arange(samples) / SAMPLE_RATE
+    ring = np.sin(2 * np.pi * frequency_hz * time) + 0.5 * np.sin(
+        2 * np.pi * frequency_hz * rng.uniform(1.5, 2.8) * time
+    )
+    return _peaked((ring + 0.4 * rng.standard_normal(samples)) * np.exp(-time / decay_sec), rng.uniform(0.2, 0.8))
+
+
+def _repeated(rng: np.random.Generator, times: int, make: Callable[[], Pcm], gap_sec: tuple[float, float]) -> Pcm:
+    parts = []
+    for _ in range(times):
+        parts += [make(), np.zeros(int(rng.uniform(*gap_sec) * SAMPLE_RATE), np.float32)]
+    return np.concatenate(parts[:-1])
+
+
+def _peaked(wave: npt.NDArray[np.floating], peak: float) -> Pcm:
+    return (wave * (peak * _PEAK / (np.max(np.abs(wave)) + 1e-9))).astype(np.float32)
+
+
+def _unit(wave: npt.NDArray[np.floating]) -> Pcm:
+    return (wave / (np.sqrt(np.mean(np.square(wave))) + 1e-9)).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4096)
+def _fast_length(samples: int) -> int:
+    """The next length of the form 2^a * {1, 1.25, 1.5}, on which the FFT is fast."""
+    size = 1024
+    while True:
+        for numerator in (4, 5, 6):
+            if size * numerator // 4 >= samples:
+                return size * numerator // 4
+        size *= 2

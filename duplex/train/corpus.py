@@ -1,0 +1,192 @@
+"""Corpora of synthesized speech, cached on disk in shards so that an interrupted build goes on where it stopped.
+
+A shard is `NNNN.audio.npy` (int16 `[samples]` at 16 kHz, clips end to end) and `NNNN.index.jsonl` with one line per clip.
+
+    python -m duplex.train.corpus --kind asr --hours 8 --out DIR --seed 1
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from duplex.train.augment import EVENT_MAKERS
+from duplex.train.plans import Clip, plan_agent, plan_asr, plan_backchannels, plan_split_turns
+from duplex.train.voices import AGENT_VOICE, SAMPLE_RATE, Pcm, SilentSpeechError, speech_bounds, synthesize
+from duplex.train.world import Split, Turn
+
+Kind = Literal["asr", "agent", "split_turns", "backchannels", "noise"]
+
+_CLIPS_PER_SHARD = 400
+_AGENT_MARGIN = SAMPLE_RATE // 20  # 50 ms of silence kept around what the agent says
+_SYNTHESIS_THREADS = 2  # each waits for an engine process, so threads are enough
+_PLANS: dict[str, Callable[[random.Random, Split], Iterator[Clip]]] = {
+    "asr": plan_asr,
+    "agent": plan_agent,
+    "split_turns": plan_split_turns,
+    "backchannels": plan_backchannels,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One clip: `pcm` int16 `[samples]` at 16 kHz (a view of the shard), what it says and in which voice.
+
+    User turns carry `turn` (with the right reply) and `context`, the turns before it. Clips of one paused turn share
+    `group` and are consecutive.
+    """
+
+    pcm: npt.NDArray[np.int16]
+    text: str
+    voice: str
+    turn: Turn | None = None
+    context: tuple[Turn, ...] = ()
+    group: int = -1
+
+    def samples(self) -> Pcm:
+        """The clip as float32 `[samples]` in [-1, 1]."""
+        return self.pcm.astype(np.float32) / 32768.0
+
+
+def build_corpus(kind: Kind, out: Path, hours: float, seed: int = 1, split: Split = "train") -> None:
+    """Synthesize shards into `out` until they hold `hours` of audio; shards already there are kept and counted.
+
+    Raises:
+        SynthesisError: An engine is not installed or fails.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    wanted_sec = hours * 3600.0
+    with tqdm(total=round(wanted_sec), unit="s", desc=f"{kind} {split}") as progress:
+        done_sec, shard = 0.0, 0
+        while done_sec < wanted_sec:
+            if not (out / f"{shard:04d}.index.jsonl").exists():
+                rng = random.Random(f"{seed}/{kind}/{split}/{shard}")
+                clips = _noise_clips(rng) if kind == "noise" else _speech_clips(kind, rng, split)
+                _write_shard(out, shard, clips)
+            audio: npt.NDArray[np.int16] = np.load(out / f"{shard:04d}.audio.npy", mmap_mode="r")
+            progress.update(round(len(audio) / SAMPLE_RATE))
+            done_sec += len(audio) / SAMPLE_RATE
+            shard += 1
+
+
+def load_corpus(folder: Path | str) -> list[Utterance]:
+    """Load every clip of a corpus; the audio stays on disk until it is touched.
+
+    Raises:
+        FileNotFoundError: The folder holds no shard.
+    """
+    utterances: list[Utterance] = []
+    for index_path in sorted(Path(folder).glob("*.index.jsonl")):
+        audio: npt.NDArray[np.int16] = np.load(index_path.with_name(index_path.name[:4] + ".audio.npy"), mmap_mode="r")
+        with index_path.open() as lines:
+            utterances.extend(_read_entry(json.loads(line), audio, int(index_path.name[:4])) for line in lines)
+    if not utterances:
+        raise FileNotFoundError(f"no corpus shards in {folder}; build them with python -m duplex.train.corpus")
+    return utterances
+
+
+load_asr = load_agent = load_backchannels = load_noises = load_corpus
+
+
+def load_split_turns(folder: Path | str) -> list[tuple[Utterance, ...]]:
+    """Load turns spoken in two or three parts, to be put apart by pauses."""
+    groups: dict[int, list[Utterance]] = {}
+    for part in load_corpus(folder):
+        groups.setdefault(part.group, []).append(part)
+    return [tuple(parts) for parts in groups.values()]
+
+
+def _speech_clips(kind: Kind, rng: random.Random, split: Split) -> list[tuple[Clip, Pcm]]:
+    plan = _PLANS[kind](rng, split)
+    clips = [next(plan) for _ in range(_CLIPS_PER_SHARD)]
+    while clips[-1].group >= 0 and (clip := next(plan)).group == clips[-1].group:
+        clips.append(clip)
+    with ThreadPoolExecutor(_SYNTHESIS_THREADS) as pool:
+        spoken = list(pool.map(_speak_agent if kind == "agent" else _speak, clips))
+    failed = {clip.group for clip, pcm in zip(clips, spoken, strict=True) if pcm is None and clip.group >= 0}
+    return [
+        (clip, pcm) for clip, pcm in zip(clips, spoken, strict=True) if pcm is not None and clip.group not in failed
+    ]
+
+
+def _speak(clip: Clip) -> Pcm | None:
+    """Speak one clip; None for the rare text that a voice turns into silence."""
+    try:
+        return synthesize(clip.text, clip.voice or AGENT_VOICE)
+    except SilentSpeechError:
+        return None
+
+
+def _speak_agent(clip: Clip) -> Pcm | None:
+    pcm = synthesize(clip.text, AGENT_VOICE, trim=False)
+    first, last = speech_bounds(pcm)
+    margin = np.zeros(_AGENT_MARGIN, np.float32)
+    return np.concatenate([margin, pcm, margin])[first : last + 2 * _AGENT_MARGIN]
+
+
+def _noise_clips(rng: random.Random) -> list[tuple[Clip, Pcm]]:
+    clips = []
+    for _ in range(_CLIPS_PER_SHARD):
+        name = rng.choice(sorted(EVENT_MAKERS))
+        clips.append((Clip(name, None), EVENT_MAKERS[name](np.random.default_rng(rng.getrandbits(32)))))
+    return clips
+
+
+def _write_shard(out: Path, shard: int, clips: list[tuple[Clip, Pcm]]) -> None:
+    """Write audio first and index last: a shard counts only once its index exists."""
+    lines, offset = [], 0
+    for clip, pcm in clips:
+        entry = {"offset": offset, "length": len(pcm), "text": clip.text, "voice": str(clip.voice or "noise")}
+        if clip.turn is not None:
+            entry |= {"turn": asdict(clip.turn), "context": [asdict(turn) for turn in clip.context]}
+        if clip.group >= 0:
+            entry["group"] = clip.group
+        lines.append(json.dumps(entry))
+        offset += len(pcm)
+    audio = np.concatenate([pcm for _, pcm in clips])
+    np.save(out / f"{shard:04d}.audio.npy", np.clip(np.round(audio * 32767.0), -32768, 32767).astype(np.int16))
+    unfinished = out / f"{shard:04d}.partial"
+    unfinished.write_text("\n".join(lines) + "\n")
+    unfinished.rename(out / f"{shard:04d}.index.jsonl")
+
+
+def _read_entry(entry: dict[str, Any], audio: npt.NDArray[np.int16], shard: int) -> Utterance:
+    first = entry["offset"]
+    group = entry.get("group", -1)
+    return Utterance(
+        pcm=audio[first : first + entry["length"]],
+        text=entry["text"],
+        voice=entry["voice"],
+        turn=_read_turn(entry["turn"]) if "turn" in entry else None,
+        context=tuple(_read_turn(turn) for turn in entry.get("context", ())),
+        group=shard * 1_000_000 + group if group >= 0 else -1,
+    )
+
+
+def _read_turn(fields: dict[str, Any]) -> Turn:
+    answer = tuple(tuple(options) for options in fields["answer"])
+    return Turn(fields["user"], fields["reply"], fields["intent"], answer)
+
+
+def main() -> None:
+    """Build one corpus from the command line."""
+    parser = argparse.ArgumentParser(description="Synthesize a training corpus.")
+    parser.add_argument("--kind", choices=[*_PLANS, "noise"], required=True)
+    parser.add_argument("--hours", type=float, required=True, help="hours of audio to reach")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--split", choices=["train", "test"], default="train", help="test: held-out texts and voices")
+    options = parser.parse_args()
+    build_corpus(options.kind, options.out, options.hours, options.seed, options.split)
+
+
+if __name__ == "__main__":
+    main()

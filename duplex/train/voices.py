@@ -1,0 +1,212 @@
+"""Speech from the free engines flite and espeak-ng, run as command-line programs.
+
+All audio here is mono float32 in [-1, 1] at 16 kHz.
+"""
+
+import functools
+import io
+import random
+import shutil
+import subprocess
+import tempfile
+import wave
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torchaudio.transforms import Resample
+
+SAMPLE_RATE = 16_000
+
+Pcm = npt.NDArray[np.float32]
+
+_ESPEAK_NORMAL_WPM = 150
+_TRIM_FRAME = 80  # samples, 5 ms
+_TRIM_BELOW_LOUD_DB = 42.0  # quieter than this under the loud frames counts as silence
+_TIMEOUT_SEC = 30.0
+_RATE_STEP = 320  # Hz; vocal tract factors snap to this grid so that resampling ratios stay small
+
+# Engines know no humming; these spellings come out as one.
+_SPOKEN_AS = {"mm-hm": "um hum", "mhm": "um hum", "uh-huh": "uh huh", "hmm": "hum"}
+
+
+class SynthesisError(RuntimeError):
+    """The engine is not installed, refused the voice or produced no speech."""
+
+
+class SilentSpeechError(SynthesisError):
+    """The engine ran but nothing audible came out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """One way to speak.
+
+    `name` is the engine's own ("slt", "en-us+f3"). `speed` multiplies the normal speaking rate (1.0 is about 150 words
+    per minute). `pitch` is espeak's 0..99 and ignored by flite. `tract` above one shortens the vocal tract, which raises
+    pitch and formants together and leaves the duration alone. `gain_db` is applied last.
+    """
+
+    engine: Literal["flite", "espeak"]
+    name: str
+    speed: float = 1.0
+    pitch: int = 50
+    tract: float = 1.0
+    gain_db: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.engine}:{self.name}:{self.speed:.2f}:{self.pitch}:{self.tract:.2f}"
+
+
+_TRAIN_ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc")
+_TRAIN_VARIANTS = (
+    "",
+    *("+m1", "+m2", "+m3", "+m4", "+m5", "+m6", "+m8", "+f1", "+f2", "+f3", "+f5"),
+    *(
+        "+klatt",
+        "+klatt2",
+        "+klatt3",
+        "+klatt5",
+        "+klatt6",
+        "+adam",
+        "+Alex",
+        "+Alicia",
+        "+Annie",
+        "+antonio",
+        "+belinda",
+    ),
+    *("+benjamin", "+boris", "+caleb", "+david", "+Denis", "+Diogo", "+ed", "+edward", "+Gene", "+Henrique", "+Hugo"),
+    *(
+        "+iven",
+        "+Jacky",
+        "+john",
+        "+Lee",
+        "+linda",
+        "+Marco",
+        "+max",
+        "+michel",
+        "+miguel",
+        "+mike",
+        "+Nguyen",
+        "+pablo",
+    ),
+    *("+paul", "+pedro", "+quincy", "+rob", "+robert", "+steph", "+steph2", "+sandro", "+shelby", "+victor", "+zac"),
+    *("+grandma", "+grandpa", "+anika", "+aunty"),
+)
+
+TRAIN_VOICES: tuple[Voice, ...] = (
+    *(Voice("flite", name) for name in ("slt", "awb", "kal16", "kal")),
+    *(Voice("espeak", accent + variant) for variant in _TRAIN_VARIANTS for accent in _TRAIN_ACCENTS),
+)
+HELDOUT_VOICES: tuple[Voice, ...] = (
+    Voice("flite", "rms"),
+    *(
+        Voice("espeak", accent + variant)
+        for accent in ("en-us", "en-gb")
+        for variant in ("+f4", "+m7", "+klatt4", "+Andrea")
+    ),
+    *(
+        Voice("espeak", f"{accent}{variant}")
+        for accent in ("en-gb-scotland", "en-029")
+        for variant in ("", "+michael", "+travis")
+    ),
+)
+AGENT_VOICE = Voice("flite", "slt")
+
+_FLITE_SHARE = 0.35  # four natural voices against a few hundred robotic ones
+
+
+def sample_voice(rng: random.Random, voices: Sequence[Voice] = TRAIN_VOICES) -> Voice:
+    """Pick a voice and vary its speed (0.8-1.25), pitch and vocal tract."""
+    flite = [voice for voice in voices if voice.engine == "flite"]
+    espeak = [voice for voice in voices if voice.engine == "espeak"]
+    if flite and (not espeak or rng.random() < _FLITE_SHARE):
+        return replace(rng.choice(flite), speed=rng.uniform(0.8, 1.25), tract=rng.choice((1.0, rng.uniform(0.85, 1.2))))
+    return replace(
+        rng.choice(espeak),
+        speed=rng.uniform(0.75, 1.25),
+        pitch=rng.randint(20, 80),
+        tract=rng.choice((1.0, 1.0, rng.uniform(0.93, 1.08))),
+    )
+
+
+def synthesize(text: str, voice: Voice, trim: bool = True) -> Pcm:
+    """Speak `text`; returns `[samples]`, cut to the bounds of the speech within 10 ms when `trim` is set.
+
+    Raises:
+        SynthesisError: The engine is missing or fails.
+        SilentSpeechError: It produced nothing audible.
+    """
+    text = _SPOKEN_AS.get(text, text)
+    pcm, sample_rate = _run_flite(text, voice) if voice.engine == "flite" else _run_espeak(text, voice)
+    # Played back `tract` times faster than recorded; the engine was asked to speak that much slower.
+    played_rate = round(sample_rate * voice.tract / _RATE_STEP) * _RATE_STEP if voice.tract != 1.0 else sample_rate
+    pcm = _resample(pcm, played_rate, SAMPLE_RATE)
+    first, last = speech_bounds(pcm)
+    if first == last:
+        raise SilentSpeechError(f"voice {voice} produced no speech for {text!r}")
+    pcm = pcm * np.float32(10 ** (voice.gain_db / 20))
+    return pcm[first:last] if trim else pcm
+
+
+def speech_bounds(pcm: Pcm) -> tuple[int, int]:
+    """Find where speech starts and ends in a clean `[samples]` clip, by energy; (0, 0) for silence."""
+    frames = len(pcm) // _TRIM_FRAME
+    if frames == 0:
+        return 0, 0
+    energy = np.square(pcm[: frames * _TRIM_FRAME].reshape(frames, _TRIM_FRAME)).mean(axis=1)
+    loud = float(np.quantile(energy, 0.9))
+    audible = np.flatnonzero(energy > max(loud * 10 ** (-_TRIM_BELOW_LOUD_DB / 10), 1e-9))
+    if loud < 1e-8 or len(audible) == 0:
+        return 0, 0
+    return int(audible[0]) * _TRIM_FRAME, min(len(pcm), (int(audible[-1]) + 1) * _TRIM_FRAME)
+
+
+def _run_flite(text: str, voice: Voice) -> tuple[Pcm, int]:
+    stretch = voice.tract / voice.speed
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "speech.wav"
+        _run(["flite", "-voice", voice.name, "--setf", f"duration_stretch={stretch:.3f}", "-t", text, str(path)])
+        return _read_wav(path.read_bytes())
+
+
+def _run_espeak(text: str, voice: Voice) -> tuple[Pcm, int]:
+    words_per_minute = round(_ESPEAK_NORMAL_WPM * voice.speed / voice.tract)
+    arguments = ["-v", voice.name, "-s", str(words_per_minute), "-p", str(voice.pitch), "--stdout", text]
+    return _read_wav(_run(["espeak-ng", *arguments]))
+
+
+def _run(command: list[str]) -> bytes:
+    if shutil.which(command[0]) is None:
+        raise SynthesisError(f"{command[0]} is not installed; training needs the packages flite and espeak-ng")
+    try:
+        return subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SEC).stdout
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise SynthesisError(f"{' '.join(command)} failed: {error}") from error
+
+
+def _read_wav(content: bytes) -> tuple[Pcm, int]:
+    with wave.open(io.BytesIO(content)) as reader:
+        if reader.getsampwidth() != 2 or reader.getnchannels() != 1:
+            raise SynthesisError("expected 16-bit mono audio from the engine")
+        rate = reader.getframerate()
+        # espeak-ng writes to a pipe and can't fill in the length, so read what is there.
+        raw = reader.readframes(len(content) // 2)
+    return np.frombuffer(raw, dtype="<i2").astype(np.float32) / 32768.0, rate
+
+
+@functools.lru_cache(maxsize=256)
+def _resampler(source_rate: int, target_rate: int) -> Resample:
+    return Resample(source_rate, target_rate)
+
+
+def _resample(pcm: Pcm, source_rate: int, target_rate: int) -> Pcm:
+    if source_rate == target_rate:
+        return pcm
+    with torch.inference_mode():
+        result: Pcm = _resampler(source_rate, target_rate)(torch.from_numpy(pcm)).numpy()
+    return result

@@ -1,0 +1,288 @@
+"""Sums, counting, and what numbers have around them."""
+
+from duplex.train.world.lexicon import sentence
+from duplex.train.world.numbers import spoken, written
+from duplex.train.world.talk import Maker, Talk, intent
+from duplex.train.world.types import Turn
+
+_LIMIT = 20
+_PRODUCT_LIMIT = 100
+
+_ASK = {
+    "plus": (
+        "what is {a} plus {b}",
+        "what's {a} plus {b}",
+        "{a} plus {b}",
+        "how much is {a} plus {b}",
+        "add {a} and {b}",
+        "what is {a} and {b}",
+        "what do you get when you add {a} and {b}",
+        "what does {a} plus {b} make",
+        "*what is the sum of {a} and {b}",
+    ),
+    "minus": (
+        "what is {a} minus {b}",
+        "what's {a} minus {b}",
+        "{a} minus {b}",
+        "how much is {a} minus {b}",
+        "subtract {b} from {a}",
+        "what is {a} take away {b}",
+        "what does {a} minus {b} make",
+        "*{a} take away {b}",
+    ),
+    "times": (
+        "what is {a} times {b}",
+        "what's {a} times {b}",
+        "{a} times {b}",
+        "how much is {a} times {b}",
+        "multiply {a} by {b}",
+        "what is {a} multiplied by {b}",
+        "what does {a} times {b} make",
+        "*{a} multiplied by {b}",
+    ),
+    "divided by": (
+        "what is {a} divided by {b}",
+        "what's {a} divided by {b}",
+        "{a} divided by {b}",
+        "how much is {a} divided by {b}",
+        "divide {a} by {b}",
+        "*what does {a} divided by {b} make",
+    ),
+}
+_SECOND_AGAIN = ("what about {b}", "and {b}", "how about {b}", "and what about {b}")
+_CORRECTION = ("no i said {b}", "no i meant {b}", "sorry i meant {b}", "i said {b}", "*no not that i said {b}")
+
+
+def _result(a: int, operator: str, b: int) -> int:
+    if operator == "plus":
+        return a + b
+    if operator == "minus":
+        return a - b
+    return a * b if operator == "times" else a // b
+
+
+def _possible(a: int, operator: str, b: int) -> bool:
+    if operator == "times":
+        return a * b <= _PRODUCT_LIMIT
+    if operator == "divided by":
+        return b > 0 and a % b == 0
+    return True
+
+
+def _operands(talk: Talk, operator: str) -> tuple[int, int]:
+    if operator == "divided by":
+        b = talk.rng.randint(1, 10)
+        return b * talk.rng.randint(1, 10), b
+    a, b = talk.rng.randint(0, _LIMIT), talk.rng.randint(0, _LIMIT)
+    while not _possible(a, operator, b) or (operator == "minus" and a < b and talk.rng.random() < 0.8):
+        a, b = talk.rng.randint(0, _LIMIT), talk.rng.randint(0, _LIMIT)
+    return a, b
+
+
+def _turn(talk: Talk, user: str, a: int, operator: str, b: int, apology: str = "") -> Turn:
+    result = written(_result(a, operator, b))
+    talk.follow_ups = [_second_again(a, operator), _corrected(a, operator), _chained(_result(a, operator, b))]
+    name = operator.split()[0]
+    reply = apology + sentence(f"{written(a)} {operator} {written(b)} is {result}.")
+    return Turn(user, reply, f"arithmetic.{name}", ((f"is {result}", f"equals {result}", f"makes {result}"),))
+
+
+def _new_second(talk: Talk, a: int, operator: str) -> int:
+    b = talk.rng.randint(1, _LIMIT)
+    while not _possible(a, operator, b):
+        b = talk.rng.randint(1, _LIMIT)
+    return b
+
+
+def _second_again(a: int, operator: str) -> Maker:
+    def make(talk: Talk) -> Turn:
+        b = _new_second(talk, a, operator)
+        return _turn(talk, talk.say(_SECOND_AGAIN, b=spoken(b)), a, operator, b)
+
+    return make
+
+
+def _corrected(a: int, operator: str) -> Maker:
+    def make(talk: Talk) -> Turn:
+        b = _new_second(talk, a, operator)
+        return _turn(talk, talk.say(_CORRECTION, b=spoken(b)), a, operator, b, apology="Sorry. ")
+
+    return make
+
+
+def _chained(result: int) -> Maker:
+    def make(talk: Talk) -> Turn:
+        if not 0 <= result <= _LIMIT:
+            return _second_again(max(0, min(result, _LIMIT)), "plus")(talk)
+        operator = talk.rng.choice(("plus", "minus"))
+        b = talk.rng.randint(1, max(1, result)) if operator == "minus" else talk.rng.randint(1, _LIMIT)
+        user = talk.say(("and {op} {b}", "now {op} {b}", "{op} {b}", "*and then {op} {b}"), op=operator, b=spoken(b))
+        return _turn(talk, user, result, operator, b)
+
+    return make
+
+
+def _register(operator: str, weight: float) -> None:
+    @intent(f"arithmetic.{operator.split()[0]}", weight)
+    def make(talk: Talk) -> Turn:
+        a, b = _operands(talk, operator)
+        return _turn(talk, talk.say(_ASK[operator], a=spoken(a), b=spoken(b)), a, operator, b)
+
+
+_register("plus", 9)
+_register("minus", 7)
+_register("times", 5)
+_register("divided by", 2.5)
+
+
+def _counting(start: int, stop: int) -> str:
+    return ", ".join(written(number) for number in range(start, stop + 1))
+
+
+def _count_turn(talk: Talk, user: str, start: int, stop: int, name: str) -> Turn:
+    def keep_going(later: Talk) -> Turn:
+        user = later.say(("keep going", "go on", "continue", "carry on", "and then", "keep counting", "*more please"))
+        return _count_turn(later, user, stop + 1, stop + 5, "count.more")
+
+    talk.follow_ups = [keep_going] if stop <= 30 else []
+    counted = _counting(start, stop)
+    return Turn(user, sentence(counted) + ".", name, ((counted,),))
+
+
+@intent("count.to", 2.5)
+def _count_to(talk: Talk) -> Turn:
+    stop = talk.rng.randint(3, 12)
+    user = talk.say(
+        (
+            "count to {n}",
+            "count up to {n}",
+            "count from one to {n}",
+            "start counting to {n}",
+            "*count all the way to {n}",
+        ),
+        n=spoken(stop),
+    )
+    return _count_turn(talk, user, 1, stop, "count.to")
+
+
+@intent("count.from", 2.5)
+def _count_from(talk: Talk) -> Turn:
+    start = talk.rng.randint(2, 18)
+    stop = start + talk.rng.randint(2, 6)
+    user = talk.say(
+        (
+            "count from {a} to {b}",
+            "count up from {a} to {b}",
+            "start at {a} and count to {b}",
+            "*count between {a} and {b}",
+        ),
+        a=spoken(start),
+        b=spoken(stop),
+    )
+    return _count_turn(talk, user, start, stop, "count.from")
+
+
+@intent("count.down", 1.5)
+def _count_down(talk: Talk) -> Turn:
+    start = talk.rng.randint(3, 10)
+    user = talk.say(("count down from {n}", "count backwards from {n}", "do a countdown from {n}"), n=spoken(start))
+    talk.follow_ups = []
+    counted = ", ".join(written(number) for number in range(start, 0, -1))
+    return Turn(user, sentence(counted) + ".", "count.down", ((counted,),))
+
+
+def _neighbour(talk: Talk, user: str, number: int, step: int) -> Turn:
+    def again(later: Talk) -> Turn:
+        user = later.say(("and after that", "and then", "and the next one", "what comes next"))
+        return _neighbour(later, user, number + 1, 1)
+
+    word = "after" if step > 0 else "before"
+    talk.follow_ups = [again] if step > 0 else []
+    result = written(number + step)
+    reply = sentence(f"{result} comes {word} {written(number)}.")
+    return Turn(user, reply, f"number.{word}", ((f"{result} comes {word}",),))
+
+
+@intent("number.after", 3)
+def _number_after(talk: Talk) -> Turn:
+    number = talk.rng.randint(0, 60)
+    templates = (
+        "what comes after {n}",
+        "what number comes after {n}",
+        "which number comes after {n}",
+        "what is the number after {n}",
+        "which number follows {n}",
+        "*what number is after {n}",
+    )
+    return _neighbour(talk, talk.say(templates, n=spoken(number)), number, 1)
+
+
+@intent("number.before", 2.5)
+def _number_before(talk: Talk) -> Turn:
+    number = talk.rng.randint(1, 60)
+    templates = (
+        "what comes before {n}",
+        "what number comes before {n}",
+        "which number comes before {n}",
+        "what is the number before {n}",
+        "*what number is before {n}",
+    )
+    return _neighbour(talk, talk.say(templates, n=spoken(number)), number, -1)
+
+
+@intent("number.bigger", 3)
+def _number_bigger(talk: Talk) -> Turn:
+    a, b = talk.rng.sample(range(31), 2)
+    talk.follow_ups = []
+    user = talk.say(
+        (
+            "which is bigger {a} or {b}",
+            "which number is bigger {a} or {b}",
+            "what is more {a} or {b}",
+            "which is more {a} or {b}",
+            "*which is larger {a} or {b}",
+        ),
+        a=spoken(a),
+        b=spoken(b),
+    )
+    big, small = written(max(a, b)), written(min(a, b))
+    return Turn(user, sentence(f"{big} is bigger than {small}."), "number.bigger", ((f"{big} is bigger",),))
+
+
+@intent("number.even", 2)
+def _number_even(talk: Talk) -> Turn:
+    number, asked = talk.rng.randint(0, 30), talk.rng.choice(("even", "odd"))
+    talk.follow_ups = []
+    user = talk.say(
+        ("is {n} {p}", "is {n} an {p} number", "is the number {n} {p}", "*would you say {n} is {p}"),
+        n=spoken(number),
+        p=asked,
+    )
+    truth = "even" if number % 2 == 0 else "odd"
+    verdict = "Yes" if truth == asked else "No"
+    return Turn(
+        user, f"{verdict}, {written(number)} is {truth}.", "number.even", ((verdict.lower(),), (f"is {truth}",))
+    )
+
+
+@intent("number.double", 2)
+def _number_double(talk: Talk) -> Turn:
+    number = talk.rng.randint(1, 30)
+    talk.follow_ups = []
+    user = talk.say(
+        ("what is double {n}", "double {n}", "what is twice {n}", "what's double {n}", "how much is twice {n}"),
+        n=spoken(number),
+    )
+    result = written(2 * number)
+    return Turn(user, f"Double {written(number)} is {result}.", "number.double", ((f"is {result}",),))
+
+
+@intent("number.half", 1.5)
+def _number_half(talk: Talk) -> Turn:
+    number = 2 * talk.rng.randint(1, 25)
+    talk.follow_ups = []
+    user = talk.say(
+        ("what is half of {n}", "what's half of {n}", "half of {n}", "how much is half of {n}"), n=spoken(number)
+    )
+    result = written(number // 2)
+    return Turn(user, f"Half of {written(number)} is {result}.", "number.half", ((f"is {result}",),))

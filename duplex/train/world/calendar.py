@@ -1,0 +1,196 @@
+"""Days, months, seasons, and how much of one unit fits into another."""
+
+from collections.abc import Sequence
+
+from duplex.train.world.lexicon import DAYS, MONTHS, SEASONS, sentence, with_article
+from duplex.train.world.numbers import ORDINALS, spoken, written
+from duplex.train.world.talk import Talk, intent
+from duplex.train.world.types import Turn
+
+_CYCLES: dict[str, Sequence[str]] = {"day": DAYS, "month": MONTHS, "season": SEASONS}
+
+_NEXT = {
+    1: (
+        "what {unit} comes after {x}",
+        "which {unit} comes after {x}",
+        "what comes after {x}",
+        "what {unit} is after {x}",
+        "which {unit} follows {x}",
+        "what is the {unit} after {x}",
+        "*what {unit} comes right after {x}",
+    ),
+    -1: (
+        "what {unit} comes before {x}",
+        "which {unit} comes before {x}",
+        "what comes before {x}",
+        "what {unit} is before {x}",
+        "what is the {unit} before {x}",
+        "*what {unit} comes right before {x}",
+    ),
+}
+
+
+def _written(name: str, unit: str) -> str:
+    return name if unit == "season" else name.capitalize()
+
+
+def _neighbour(talk: Talk, user: str, unit: str, index: int, step: int) -> Turn:
+    cycle = _CYCLES[unit]
+    word = "after" if step > 0 else "before"
+
+    def again(later: Talk) -> Turn:
+        user = later.say(("and after that", "and then", "and the next one", "and what comes next"))
+        return _neighbour(later, user, unit, (index + 1) % len(cycle), 1)
+
+    talk.follow_ups = [again] if step > 0 else []
+    result, known = (_written(cycle[i % len(cycle)], unit) for i in (index + step, index))
+    reply = sentence(f"{result} comes {word} {known}.")
+    return Turn(user, reply, f"{unit}.{word}", ((f"{result} comes {word}".lower(),),))
+
+
+def _register_neighbour(unit: str, step: int, weight: float) -> None:
+    @intent(f"{unit}.{'after' if step > 0 else 'before'}", weight)
+    def make(talk: Talk) -> Turn:
+        index = talk.rng.randrange(len(_CYCLES[unit]))
+        return _neighbour(talk, talk.say(_NEXT[step], unit=unit, x=_CYCLES[unit][index]), unit, index, step)
+
+
+for _unit, _weight in (("day", 3.0), ("month", 3.0), ("season", 1.2)):
+    _register_neighbour(_unit, 1, _weight)
+    _register_neighbour(_unit, -1, _weight)
+
+
+@intent("day.nth", 1.5)
+def _day_nth(talk: Talk) -> Turn:
+    index = talk.rng.randrange(len(DAYS))
+    templates = (
+        "what is the {n} day of the week",
+        "which day is the {n} day of the week",
+        "what's the {n} day of the week",
+    )
+    talk.follow_ups = []
+    user = talk.say(templates, n=ORDINALS[index + 1])
+    reply = f"The {ORDINALS[index + 1]} day is {DAYS[index].capitalize()}."
+    return Turn(user, reply, "day.nth", ((DAYS[index],),))
+
+
+@intent("month.nth", 2)
+def _month_nth(talk: Talk) -> Turn:
+    index = talk.rng.randrange(len(MONTHS))
+    templates = (
+        "what is the {n} month of the year",
+        "which month is the {n} month",
+        "what is the {n} month",
+        "what's the {n} month",
+        "*name the {n} month of the year",
+    )
+    talk.follow_ups = []
+    user = talk.say(templates, n=ORDINALS[index + 1])
+    reply = f"The {ORDINALS[index + 1]} month is {MONTHS[index].capitalize()}."
+    return Turn(user, reply, "month.nth", ((MONTHS[index],),))
+
+
+@intent("day.weekend", 1.2)
+def _weekend(talk: Talk) -> Turn:
+    day = talk.rng.choice(DAYS)
+    talk.follow_ups = []
+    user = talk.say(("is {d} on the weekend", "is {d} a weekend day", "is {d} part of the weekend"), d=day)
+    is_weekend = day in ("saturday", "sunday")
+    reply = f"{'Yes' if is_weekend else 'No'}, {day.capitalize()} is {'on the weekend' if is_weekend else 'a weekday'}."
+    return Turn(
+        user, reply, "day.weekend", (("yes" if is_weekend else "no",), ("weekend" if is_weekend else "weekday",))
+    )
+
+
+@intent("month.length", 1.5)
+def _month_length(talk: Talk) -> Turn:
+    month = talk.rng.choice(MONTHS)
+    days = 28 if month == "february" else 30 if month in ("april", "june", "september", "november") else 31
+    talk.follow_ups = []
+    user = talk.say(
+        (
+            "how many days are in {m}",
+            "how many days does {m} have",
+            "how long is {m}",
+            "how many days are there in {m}",
+        ),
+        m=month,
+    )
+    return Turn(
+        user, f"{month.capitalize()} has {written(days)} days.", "month.length", ((f"has {written(days)} days",),)
+    )
+
+
+_SEASON_OF = dict(
+    zip(MONTHS, "winter winter spring spring spring summer summer summer autumn autumn autumn winter".split())
+)
+
+
+@intent("month.season", 1.5)
+def _month_season(talk: Talk) -> Turn:
+    month = talk.rng.choice(MONTHS)
+    talk.follow_ups = []
+    user = talk.say(
+        ("what season is {m} in", "which season is {m} in", "in which season is {m}", "what season is {m}"), m=month
+    )
+    season = _SEASON_OF[month]
+    return Turn(user, f"{month.capitalize()} is in {season}.", "month.season", ((f"in {season}",),))
+
+
+_UNITS = (
+    ("minute", "hour", 60, 10),
+    ("second", "minute", 60, 10),
+    ("hour", "day", 24, 4),
+    ("day", "week", 7, 10),
+    ("month", "year", 12, 8),
+    ("cent", "dollar", 100, 10),
+    ("inch", "foot", 12, 8),
+    ("egg", "dozen", 12, 6),
+    ("meter", "kilometer", 1000, 9),
+    ("year", "century", 100, 9),
+)
+_PLURALS = {"inch": "inches", "foot": "feet", "dozen": "dozen", "century": "centuries"}
+
+
+def _count_of(number: int, unit: str) -> str:
+    return f"{spoken(number)} {unit if number == 1 else _PLURALS.get(unit, unit + 's')}"
+
+
+def _conversion(talk: Talk, user: str, index: int, number: int) -> Turn:
+    small, big, factor, limit = _UNITS[index]
+
+    def again(later: Talk) -> Turn:
+        other = later.rng.randint(1, limit)
+        user = later.say(
+            ("and in {x}", "what about {x}", "how about {x}", "and what about {x}"), x=_count_of(other, big)
+        )
+        return _conversion(later, user, index, other)
+
+    talk.follow_ups = [again]
+    result = written(number * factor)
+    verb = "has" if number == 1 else "have"
+    owner = with_article(big) if number == 1 else _count_of(number, big)
+    reply = sentence(f"{owner} {verb} {result} {_PLURALS.get(small, small + 's')}.")
+    return Turn(user, reply, f"convert.{small}", ((f"{verb} {result}",),))
+
+
+def _register_conversion(index: int) -> None:
+    small, big, _, limit = _UNITS[index]
+
+    @intent(f"convert.{small}", 1.0)
+    def make(talk: Talk) -> Turn:
+        number = talk.rng.choice((1, talk.rng.randint(1, limit)))
+        templates = (
+            "how many {s} are in {x}",
+            "how many {s} are there in {x}",
+            "how many {s} in {x}",
+            "how many {s} make {x}",
+            "*how many {s} do you have in {x}",
+        )
+        in_words = with_article(big) if number == 1 else _count_of(number, big)
+        user = talk.say(templates, s=_PLURALS.get(small, small + "s"), x=in_words)
+        return _conversion(talk, user, index, number)
+
+
+for _index in range(len(_UNITS)):
+    _register_conversion(_index)

@@ -1,0 +1,190 @@
+"""Repeating, spelling, jokes and facts."""
+
+from duplex.train.world import lexicon
+from duplex.train.world.lexicon import sentence, with_article
+from duplex.train.world.talk import Talk, intent
+from duplex.train.world.types import Turn
+
+_REPEAT = (
+    "say {x}",
+    "repeat after me {x}",
+    "say the word {x}",
+    "say after me {x}",
+    "repeat {x}",
+    "say this {x}",
+    "*repeat the word {x}",
+)
+_REPEAT_PHRASE = (
+    "say {x}",
+    "repeat after me {x}",
+    "say after me {x}",
+    "repeat {x}",
+    "say this {x}",
+    "*repeat this {x}",
+)
+
+
+def _echo_turn(talk: Talk, user: str, words: str, name: str, apology: str = "") -> Turn:
+    def correct(later: Talk) -> Turn:
+        other = later.rng.choice(lexicon.REPEAT_NOUNS)
+        user = later.say(("no i said {x}", "no say {x}", "sorry i meant {x}", "no i meant {x}"), x=other)
+        return _echo_turn(later, user, other, "repeat.word", "Sorry. ")
+
+    def follow(later: Talk) -> Turn:
+        other = later.rng.choice(lexicon.REPEAT_NOUNS)
+        return _echo_turn(
+            later, later.say(("now say {x}", "and now {x}", "and {x}", "now {x}"), x=other), other, "repeat.word"
+        )
+
+    talk.follow_ups = [correct, follow]
+    return Turn(user, f"{apology}{sentence(words)}.", name, ((words,),))
+
+
+@intent("repeat.word", 7)
+def _repeat_word(talk: Talk) -> Turn:
+    word = talk.rng.choice(lexicon.REPEAT_NOUNS + lexicon.REPEAT_ADJECTIVES)
+    return _echo_turn(talk, talk.say(_REPEAT, x=word), word, "repeat.word")
+
+
+@intent("repeat.phrase", 7)
+def _repeat_phrase(talk: Talk) -> Turn:
+    rng = talk.rng
+    noun, adjective = rng.choice(lexicon.REPEAT_NOUNS), rng.choice(lexicon.REPEAT_ADJECTIVES)
+    words = rng.choice(
+        (
+            f"{adjective} {noun}",
+            f"the {adjective} {noun}",
+            f"my {noun} is {adjective}",
+            f"{noun} and {rng.choice(lexicon.REPEAT_NOUNS)}",
+            f"i like the {adjective} {noun}",
+            f"{with_article(noun)} and {with_article(rng.choice(lexicon.REPEAT_NOUNS))}",
+        )
+    )
+    user = talk.say(_REPEAT_PHRASE, x=words)
+    shown = words.replace("i like", "I like")
+    turn = _echo_turn(talk, user, shown, "repeat.phrase")
+    return Turn(turn.user, turn.reply, turn.intent, ((words,),))
+
+
+@intent("spell", 5)
+def _spell(talk: Talk) -> Turn:
+    def spelled(later: Talk, user: str, word: str) -> Turn:
+        def follow(again: Talk) -> Turn:
+            other = again.rng.choice(lexicon.SPELLED_WORDS)
+            return spelled(
+                again, again.say(("and {x}", "now spell {x}", "what about {x}", "and how about {x}"), x=other), other
+            )
+
+        later.follow_ups = [follow]
+        letters = ", ".join(word.upper())
+        return Turn(user, f"{word.capitalize()} is spelled {letters}.", "spell", ((letters.lower(),),))
+
+    word = talk.rng.choice(lexicon.SPELLED_WORDS)
+    templates = (
+        "spell {x}",
+        "spell the word {x}",
+        "how do you spell {x}",
+        "how is {x} spelled",
+        "how do i spell {x}",
+        "*what is the spelling of {x}",
+    )
+    return spelled(talk, talk.say(templates, x=word), word)
+
+
+def _joke_turn(talk: Talk, user: str, name: str) -> Turn:
+    joke = lexicon.JOKES[talk.jokes_told % len(lexicon.JOKES)]
+    talk.jokes_told += 1
+    talk.follow_ups = [_another_joke, _another_joke, _laugh]
+    punchline = joke.split("? ")[1].rstrip(".").lower()
+    return Turn(user, joke, name, ((punchline,),))
+
+
+def _another_joke(talk: Talk) -> Turn:
+    templates = (
+        "another one",
+        "another joke",
+        "tell me another one",
+        "tell me another joke",
+        "one more",
+        "one more joke",
+        "*do you have another one",
+    )
+    return _joke_turn(talk, talk.say(templates), "joke.another")
+
+
+def _laugh(talk: Talk) -> Turn:
+    user = talk.say(
+        ("that was funny", "that's funny", "very funny", "that is a good one", "i like that joke", "*what a good joke")
+    )
+    talk.follow_ups = [_another_joke]
+    return Turn(user, "I'm glad you liked it.", "joke.funny", (("glad",),))
+
+
+@intent("joke", 2.5)
+def _joke(talk: Talk) -> Turn:
+    templates = (
+        "tell me a joke",
+        "tell a joke",
+        "do you know a joke",
+        "make me laugh",
+        "tell me something funny",
+        "say something funny",
+        "give me a joke",
+        "i want to hear a joke",
+        "do you know any jokes",
+        "*how about a joke",
+    )
+    return _joke_turn(talk, talk.say(templates), "joke")
+
+
+def _fact_turn(talk: Talk, user: str, name: str) -> Turn:
+    fact = list(lexicon.FACTS.values())[talk.facts_told % len(lexicon.FACTS)]
+    talk.facts_told += 1
+    talk.follow_ups = [_another_fact]
+    return Turn(user, fact, name, ((fact.rstrip(".").lower(),),))
+
+
+def _another_fact(talk: Talk) -> Turn:
+    templates = (
+        "another one",
+        "another fact",
+        "tell me another one",
+        "tell me another fact",
+        "one more",
+        "one more fact",
+        "*what else do you know",
+    )
+    return _fact_turn(talk, talk.say(templates), "fact.another")
+
+
+@intent("fact.any", 2)
+def _fact(talk: Talk) -> Turn:
+    templates = (
+        "tell me something",
+        "tell me a fact",
+        "tell me something interesting",
+        "tell me a fun fact",
+        "do you know a fact",
+        "give me a fact",
+        "teach me something",
+        "say something interesting",
+        "*surprise me",
+    )
+    return _fact_turn(talk, talk.say(templates), "fact.any")
+
+
+@intent("fact.about", 3)
+def _fact_about(talk: Talk) -> Turn:
+    topic = talk.rng.choice(list(lexicon.FACTS))
+    talk.follow_ups = []
+    templates = (
+        "tell me something about {x}",
+        "tell me a fact about {x}",
+        "what do you know about {x}",
+        "do you know something about {x}",
+        "say something about {x}",
+        "give me a fact about {x}",
+        "*teach me something about {x}",
+    )
+    fact = lexicon.FACTS[topic]
+    return Turn(talk.say(templates, x=topic), fact, "fact.about", ((fact.rstrip(".").lower(),),))

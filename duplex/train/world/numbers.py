@@ -1,0 +1,32 @@
+"""English number words for 0..9999, as spoken by the user and as written in replies."""
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+
+ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
+
+
+def written(number: int) -> str:
+    """Spell a number as replies write it, with hyphens: 21 -> "twenty-one", -3 -> "minus three"."""
+    if number < 0:
+        return f"minus {written(-number)}"
+    if number < 20:
+        return _ONES[number]
+    if number < 100:
+        tens, ones = divmod(number, 10)
+        return _TENS[tens] + (f"-{_ONES[ones]}" if ones else "")
+    if number < 1000:
+        hundreds, rest = divmod(number, 100)
+        return f"{_ONES[hundreds]} hundred" + (f" {written(rest)}" if rest else "")
+    if number < 10_000:
+        thousands, rest = divmod(number, 1000)
+        return f"{_ONES[thousands]} thousand" + (f" {written(rest)}" if rest else "")
+    raise ValueError(f"{number} is outside the world's numbers (-9999..9999)")
+
+
+def spoken(number: int) -> str:
+    """Spell a number as a recogniser writes it, without hyphens: 21 -> "twenty one"."""
+    return written(number).replace("-", " ")

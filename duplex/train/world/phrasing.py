@@ -1,0 +1,95 @@
+"""How a wish becomes words: fillers around a core phrase, and which phrasings only the test split may use.
+
+A phrasing is held out of training when its template starts with "*" or when the hash of its core text falls into
+one bucket in ten. The decision looks at the text without fillers, so "please tell me a joke" and "tell me a joke"
+are always on the same side.
+"""
+
+import random
+import zlib
+from collections.abc import Sequence
+
+from duplex.train.world.types import Split
+
+_WH_WORDS = frozenset("what which how who where when why what's who's where's".split())
+_REQUESTS = frozenset(
+    "tell say spell count repeat give add name make remember sing teach show help play subtract multiply "
+    "divide list call forget describe explain find read write open turn book order send set order buy start".split()
+)
+_FILLERS = ("um", "uh", "hey", "so", "okay", "well", "hey there", "oh")
+_WH_OPENERS = ("can you tell me", "do you know", "tell me", "please tell me", "i want to know", "could you tell me")
+_REQUEST_OPENERS = ("please", "can you", "could you", "could you please", "can you please", "hey please")
+_CLOSERS = ("please",)
+_ALL_OPENERS = tuple(sorted((*_FILLERS, *_WH_OPENERS, *_REQUEST_OPENERS), key=len, reverse=True))
+
+_PLAIN_SHARE = 0.6
+_FILLER_SHARE = 0.4
+_CLOSER_SHARE = 0.08
+_HELD_OUT_BUCKETS = 10
+
+
+class NoPhrasingError(LookupError):
+    """The asked split has no phrasing for these slots; the caller samples something else."""
+
+
+def core_text(user: str) -> str:
+    """Remove fillers from both ends: "um please say cat" -> "say cat"."""
+    stripped = True
+    while stripped:
+        stripped = False
+        for opener in _ALL_OPENERS:
+            if user.startswith(opener + " "):
+                user, stripped = user[len(opener) + 1 :], True
+        for closer in _CLOSERS:
+            if user.endswith(" " + closer):
+                user, stripped = user[: -len(closer) - 1], True
+    return user
+
+
+def is_held_out(text: str) -> bool:
+    """Tell whether a phrase belongs to the test split by its hash alone."""
+    return zlib.crc32(core_text(text).encode()) % _HELD_OUT_BUCKETS == 0
+
+
+def with_held_out(templates: Sequence[str]) -> tuple[str, ...]:
+    """Hold the last of four or more phrasings out of training when none is held out already."""
+    if len(templates) < 4 or any(t.startswith("*") or is_held_out(t) for t in templates):
+        return tuple(templates)
+    return (*templates[:-1], "*" + templates[-1])
+
+
+def pick_core(rng: random.Random, split: Split, templates: Sequence[str], **slots: str) -> str:
+    """Fill one template allowed in `split`, without fillers.
+
+    Raises:
+        NoPhrasingError: No template with these slots belongs to the split.
+    """
+    allowed = []
+    for template in templates:
+        text = template.removeprefix("*").format(**slots)
+        held_out = template.startswith("*") or is_held_out(text)
+        if held_out == (split == "test"):
+            allowed.append(text)
+    if not allowed:
+        raise NoPhrasingError(f"no {split} phrasing among {len(templates)} templates")
+    return rng.choice(allowed)
+
+
+def dress(rng: random.Random, core: str) -> str:
+    """Wrap a core phrase in the fillers people use before and after it, or leave it plain."""
+    first_word = core.split(" ", 1)[0]
+    is_question, is_request = first_word in _WH_WORDS, first_word in _REQUESTS
+    text = core
+    if rng.random() > _PLAIN_SHARE:
+        openers: Sequence[str] = _FILLERS
+        if rng.random() > _FILLER_SHARE:
+            openers = _WH_OPENERS if is_question else _REQUEST_OPENERS if is_request else _FILLERS
+        text = f"{rng.choice(openers)} {core}"
+    if (is_question or is_request) and not text.startswith("please") and rng.random() < _CLOSER_SHARE:
+        text = f"{text} {rng.choice(_CLOSERS)}"
+    return text
+
+
+def phrase(rng: random.Random, split: Split, templates: Sequence[str], **slots: str) -> str:
+    """Fill one template allowed in `split` and dress it with fillers."""
+    return dress(rng, pick_core(rng, split, templates, **slots))
