@@ -17,12 +17,14 @@ Pcm = npt.NDArray[np.float32]
 _TELEPHONE_RATE = 8_000
 _TELEPHONE_BAND_HZ = (300.0, 3400.0)
 _MU = 255.0
+_MU_LAW_STEPS = 127
 _PEAK = 0.99
+_SILENT_PEAK = 1e-5  # below the last bit of 16-bit audio
 
 
 def apply_gain(pcm: Pcm, gain_db: float) -> Pcm:
     """Scale by `gain_db`, clipping to [-1, 1]."""
-    return np.clip(pcm * np.float32(10 ** (gain_db / 20)), -1.0, 1.0)
+    return _clipped(pcm * np.float32(10 ** (gain_db / 20)))
 
 
 def rms(pcm: Pcm) -> float:
@@ -70,7 +72,7 @@ def background(samples: int, rng: np.random.Generator) -> Pcm:
 
 def add_at_snr(pcm: Pcm, noise: Pcm, snr_db: float) -> Pcm:
     """Add unit-RMS `noise` of the same length so that speech is `snr_db` louder, clipping to [-1, 1]."""
-    return np.clip(pcm + noise * np.float32(rms(pcm) * 10 ** (-snr_db / 20)), -1.0, 1.0)
+    return _clipped(pcm + noise * np.float32(rms(pcm) * 10 ** (-snr_db / 20)))
 
 
 # --- room, telephone, speed ---
@@ -85,20 +87,22 @@ def reverberate(pcm: Pcm, rng: np.random.Generator, rt60_sec: float) -> Pcm:
     response[0] = 1.0
     size = _fast_length(len(pcm) + tail)
     wet = np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: len(pcm)]
-    return (wet * (rms(pcm) / rms(wet.astype(np.float32)))).clip(-1.0, 1.0).astype(np.float32)
+    return _clipped(wet * (rms(pcm) / rms(wet.astype(np.float32))))
 
 
 def change_speed(pcm: Pcm, factor: float) -> Pcm:
     """Play back `factor` times faster by resampling; pitch and formants move along. Length becomes len / factor."""
     samples = round(len(pcm) / factor)
-    return np.interp(np.arange(samples) * factor, np.arange(len(pcm)), pcm).astype(np.float32)
+    resampled: Pcm = np.interp(np.arange(samples) * factor, np.arange(len(pcm)), pcm).astype(np.float32)
+    return resampled
 
 
 def mu_law_round_trip(pcm: Pcm) -> Pcm:
-    """Quantize to the 8 bits of G.711's mu-law curve and back."""
-    compressed = np.sign(pcm) * np.log1p(_MU * np.abs(pcm)) / np.log1p(_MU)
-    quantized = np.round((np.clip(compressed, -1.0, 1.0) + 1) / 2 * _MU) / _MU * 2 - 1
-    return (np.sign(quantized) * np.expm1(np.abs(quantized) * np.log1p(_MU)) / _MU).astype(np.float32)
+    """Quantize to the sign and seven bits of G.711's mu-law curve and back; silence stays silent."""
+    compressed = np.log1p(_MU * np.minimum(np.abs(pcm), 1.0)) / np.log1p(_MU)
+    quantized = np.round(compressed * _MU_LAW_STEPS) / _MU_LAW_STEPS
+    expanded: Pcm = (np.sign(pcm) * np.expm1(quantized * np.log1p(_MU)) / _MU).astype(np.float32)
+    return expanded
 
 
 def telephone(pcm: Pcm) -> Pcm:
@@ -119,29 +123,36 @@ def band_limit(pcm: Pcm, low_hz: float, high_hz: float) -> Pcm:
     return np.fft.irfft(np.fft.rfft(pcm, size) * below * above, size)[: len(pcm)].astype(np.float32)
 
 
-def augment(
-    pcm: Pcm, rng: np.random.Generator | random.Random, strength: float = 1.0, keep_length: bool = False
-) -> Pcm:
+def degrade(pcm: Pcm, rng: np.random.Generator, strength: float = 1.0) -> Pcm:
+    """Add a room, noise and a telephone line at random; length stays and the level about so, for timed labels."""
+    if rng.random() < 0.35 * strength:
+        pcm = reverberate(pcm, rng, float(rng.uniform(0.1, 0.5)))
+    if rng.random() < 0.6 * strength:
+        worst_snr_db = 40.0 - 32.0 * strength
+        pcm = add_at_snr(pcm, background(len(pcm), rng), float(rng.uniform(worst_snr_db, 40.0)))
+    if rng.random() < 0.2 * strength:
+        pcm = telephone(pcm)
+    return pcm
+
+
+def augment(pcm: Pcm, rng: np.random.Generator | random.Random, strength: float = 1.0) -> Pcm:
     """Degrade clean speech at random; `strength` 0 leaves it alone, 1 is a noisy room over a telephone at worst.
 
-    Only speed perturbation (0.9-1.1) changes the length; `keep_length` leaves it out, for audio with timed labels.
-    The level ends between -25 and 0 dB of full scale peak.
+    Speed perturbation (0.9-1.1) changes the length. The peak ends between -25 and 0 dB of full scale.
     """
     if isinstance(rng, random.Random):
         rng = np.random.default_rng(rng.getrandbits(64))
     if strength <= 0 or len(pcm) == 0:
         return pcm
-    if not keep_length and rng.random() < 0.4 * strength:
+    if rng.random() < 0.4 * strength:
         pcm = change_speed(pcm, float(rng.uniform(1 - 0.1 * strength, 1 + 0.1 * strength)))
-    if rng.random() < 0.35 * strength:
-        pcm = reverberate(pcm, rng, float(rng.uniform(0.1, 0.5)))
-    if rng.random() < 0.6 * strength:
-        quietest_snr_db = 40.0 - 32.0 * strength
-        pcm = add_at_snr(pcm, background(len(pcm), rng), float(rng.uniform(quietest_snr_db, 40.0)))
-    if rng.random() < 0.2 * strength:
-        pcm = telephone(pcm)
-    peak = float(np.max(np.abs(pcm))) + 1e-9
-    return apply_gain(pcm / np.float32(peak), float(rng.uniform(-25.0 * strength, 0.0)))
+    return apply_gain(with_peak(degrade(pcm, rng, strength), 1.0), float(rng.uniform(-25.0 * strength, 0.0)))
+
+
+def with_peak(pcm: Pcm, peak: float) -> Pcm:
+    """Scale so that the largest magnitude is `peak`; silence stays silent."""
+    loudest = float(np.max(np.abs(pcm), initial=0.0))
+    return pcm * np.float32(peak / loudest) if loudest > _SILENT_PEAK else pcm
 
 
 # --- events that are not speech ---
@@ -228,12 +239,19 @@ def _repeated(rng: np.random.Generator, times: int, make: Callable[[], Pcm], gap
     return np.concatenate(parts[:-1])
 
 
+def _clipped(wave: npt.NDArray[np.floating]) -> Pcm:
+    clipped: Pcm = np.clip(wave, -1.0, 1.0).astype(np.float32)
+    return clipped
+
+
 def _peaked(wave: npt.NDArray[np.floating], peak: float) -> Pcm:
-    return (wave * (peak * _PEAK / (np.max(np.abs(wave)) + 1e-9))).astype(np.float32)
+    scaled: Pcm = (wave * (peak * _PEAK / (np.max(np.abs(wave)) + 1e-9))).astype(np.float32)
+    return scaled
 
 
 def _unit(wave: npt.NDArray[np.floating]) -> Pcm:
-    return (wave / (np.sqrt(np.mean(np.square(wave))) + 1e-9)).astype(np.float32)
+    scaled: Pcm = (wave / (np.sqrt(np.mean(np.square(wave))) + 1e-9)).astype(np.float32)
+    return scaled
 
 
 @functools.lru_cache(maxsize=4096)

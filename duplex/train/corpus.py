@@ -1,6 +1,6 @@
 """Corpora of synthesized speech, cached on disk in shards so that an interrupted build goes on where it stopped.
 
-A shard is `NNNN.audio.npy` (int16 `[samples]` at 16 kHz, clips end to end) and `NNNN.index.jsonl` with one line per clip.
+A shard is `NNNN.audio.npy` (int16 `[samples]` at 16 kHz, clips end to end) and `NNNN.index.jsonl`, a line per clip.
 
     python -m duplex.train.corpus --kind asr --hours 8 --out DIR --seed 1
 """
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
 from duplex.train.augment import EVENT_MAKERS
 from duplex.train.plans import Clip, plan_agent, plan_asr, plan_backchannels, plan_split_turns

@@ -19,7 +19,7 @@ _HESITATIONS = ("um", "uh")
 _OPEN_WORDS = frozenset(
     "what which how who where when why is are do does can the a an of in to from plus minus times divided by and or "
     "after before than my name i tell say spell count many much color capital opposite me repeat please number day "
-    "month word call called live favorite about comes between multiplied subtract add bigger smaller baby you we".split()
+    "month word call called live favorite about comes between multiplied subtract add bigger smaller baby you".split()
 )
 
 
@@ -79,7 +79,7 @@ def _words(reply: str) -> list[str]:
 
 
 def plan_split_turns(rng: random.Random, split: Split) -> Iterator[Clip]:
-    """User turns in two or three parts, cut where the text so far is unfinished, some with a hesitation before the cut."""
+    """User turns in two or three parts, cut where the text so far is unfinished, sometimes after a hesitation."""
     group = 0
     while True:
         turns = sample_dialogue(rng, split).turns

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchaudio.transforms import Resample
+from torchaudio.transforms import Resample  # type: ignore[import-untyped, unused-ignore]
 
 SAMPLE_RATE = 16_000
 
@@ -47,7 +47,7 @@ class Voice:
     """One way to speak.
 
     `name` is the engine's own ("slt", "en-us+f3"). `speed` multiplies the normal speaking rate (1.0 is about 150 words
-    per minute). `pitch` is espeak's 0..99 and ignored by flite. `tract` above one shortens the vocal tract, which raises
+    per minute). `pitch` is espeak's 0..99 and ignored by flite. `tract` above one shortens the vocal tract, raising
     pitch and formants together and leaves the duration alone. `gain_db` is applied last.
     """
 

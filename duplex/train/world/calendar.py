@@ -122,7 +122,11 @@ def _month_length(talk: Talk) -> Turn:
 
 
 _SEASON_OF = dict(
-    zip(MONTHS, "winter winter spring spring spring summer summer summer autumn autumn autumn winter".split())
+    zip(
+        MONTHS,
+        "winter winter spring spring spring summer summer summer autumn autumn autumn winter".split(),
+        strict=True,
+    )
 )
 
 

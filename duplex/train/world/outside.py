@@ -1,10 +1,11 @@
+# ruff: noqa: E501  (one row per topic reads better than wrapped rows)
 """Questions beyond the world, all refused in the same words, and speech that makes no sense."""
 
 import itertools
 import string
 
 from duplex.train.world import lexicon
-from duplex.train.world.phrasing import with_held_out
+from duplex.train.world.phrasing import is_held_out, with_held_out
 from duplex.train.world.talk import UNKNOWN_ANSWER, UNKNOWN_REPLY, Talk, intent
 from duplex.train.world.types import Turn
 
@@ -121,7 +122,9 @@ for _topic, _phrasings in TEST_ONLY_TOPICS.items():
 def _unclear_words(talk: Talk) -> Turn:
     talk.follow_ups = []
     words = lexicon.REPEAT_NOUNS + lexicon.REPEAT_ADJECTIVES + ["the", "of", "and", "to", "with", "for", "is"]
-    user = " ".join(talk.rng.choice(words) for _ in range(talk.rng.randint(3, 6)))
+    user = ""
+    while not user or is_held_out(user) != (talk.split == "test"):
+        user = " ".join(talk.rng.choices(words, k=talk.rng.randint(3, 6)))
     return Turn(user, UNCLEAR_REPLY, "unclear.words", (("not catch",),))
 
 

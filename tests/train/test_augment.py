@@ -1,0 +1,104 @@
+"""Degraded speech stays audio, and every effect does what its name says."""
+
+import random
+
+import numpy as np
+import pytest
+
+from duplex.train import augment as effects
+from duplex.train.augment import SAMPLE_RATE, Pcm
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+def _tone(frequency_hz: float, seconds: float = 1.0) -> Pcm:
+    time = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    return (0.5 * np.sin(2 * np.pi * frequency_hz * time)).astype(np.float32)
+
+
+def test_augment_is_finite_in_range_and_deterministic() -> None:
+    for seed in range(60):
+        out = effects.augment(_tone(440.0), np.random.default_rng(seed))
+        assert out.dtype == np.float32
+        assert np.isfinite(out).all()
+        assert np.abs(out).max() <= 1.0
+        assert 0.9 / 1.02 < SAMPLE_RATE / len(out) < 1.1 * 1.02
+        np.testing.assert_array_equal(out, effects.augment(_tone(440.0), np.random.default_rng(seed)))
+
+
+def test_augment_takes_the_standard_generator_too() -> None:
+    one, two = (effects.augment(_tone(440.0), random.Random(9)) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_strength_zero_and_silence_are_left_alone(rng: np.random.Generator) -> None:
+    tone = _tone(440.0)
+    assert effects.augment(tone, rng, 0.0) is tone
+    assert len(effects.augment(np.zeros(0, np.float32), rng)) == 0
+    assert np.abs(effects.augment(np.zeros(4000, np.float32), rng)).max() < 1e-3
+
+
+def test_degrade_keeps_the_length(rng: np.random.Generator) -> None:
+    for _ in range(30):
+        assert len(effects.degrade(_tone(300.0, 0.7), rng)) == len(_tone(300.0, 0.7))
+
+
+def test_snr_is_what_was_asked(rng: np.random.Generator) -> None:
+    tone = _tone(440.0) * np.float32(0.3)
+    noise = effects.colored_noise(len(tone), rng, 1.0)
+    added = effects.add_at_snr(tone, noise, 10.0) - tone
+    assert 20 * np.log10(effects.rms(tone) / effects.rms(added)) == pytest.approx(10.0, abs=0.1)
+
+
+def test_noise_colors_fall_as_named(rng: np.random.Generator) -> None:
+    def low_share(exponent: float) -> float:
+        power = np.square(np.abs(np.fft.rfft(effects.colored_noise(SAMPLE_RATE, rng, exponent))))
+        return float(power[:1000].sum() / power.sum())
+
+    assert low_share(0.0) < low_share(1.0) < low_share(2.0)
+
+
+@pytest.mark.parametrize(("frequency_hz", "passes"), [(100.0, False), (1000.0, True), (6000.0, False)])
+def test_telephone_passes_the_voice_band_only(frequency_hz: float, passes: bool) -> None:
+    tone = _tone(frequency_hz)
+    kept = effects.rms(effects.telephone(tone)) / effects.rms(tone)
+    assert kept > 0.9 if passes else kept < 0.1
+
+
+def test_mu_law_keeps_38_db() -> None:
+    tone = _tone(440.0)
+    error = effects.mu_law_round_trip(tone) - tone
+    assert 20 * np.log10(effects.rms(tone) / effects.rms(error)) > 35
+
+
+def test_reverberation_rings_on_after_the_sound(rng: np.random.Generator) -> None:
+    clip = np.concatenate([_tone(440.0, 0.5), np.zeros(SAMPLE_RATE // 2, np.float32)])
+    wet = effects.reverberate(clip, rng, 0.4)
+    after = wet[int(0.52 * SAMPLE_RATE) :]
+    assert effects.rms(after[:1600]) > 10 * effects.rms(after[-1600:])
+    assert effects.rms(wet) == pytest.approx(effects.rms(clip), rel=0.02)
+
+
+def test_speed_moves_pitch_and_length() -> None:
+    fast = effects.change_speed(_tone(400.0), 1.1)
+    assert len(fast) == round(SAMPLE_RATE / 1.1)
+    peak_hz = np.argmax(np.abs(np.fft.rfft(fast))) * SAMPLE_RATE / len(fast)
+    assert peak_hz == pytest.approx(440.0, abs=2.0)
+
+
+@pytest.mark.parametrize("name", sorted(effects.EVENT_MAKERS))
+def test_events_are_short_sounds(name: str, rng: np.random.Generator) -> None:
+    for _ in range(10):
+        event = effects.EVENT_MAKERS[name](rng)
+        assert event.dtype == np.float32
+        assert 0.01 < len(event) / SAMPLE_RATE < 5.0
+        assert 0.01 < np.abs(event).max() <= 1.0
+
+
+def test_babble_mixes_voices(rng: np.random.Generator) -> None:
+    mix = effects.babble(8000, rng, [_tone(300.0), _tone(500.0, 0.3)])
+    assert len(mix) == 8000
+    assert effects.rms(mix) == pytest.approx(1.0, rel=1e-3)

@@ -1,0 +1,154 @@
+"""Labels stand where the sound says, pauses are no ends, and corpora come back from disk as they went in."""
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duplex.train.corpus import Utterance, build_corpus, load_corpus, load_split_turns
+from duplex.train.plans import plan_split_turns
+from duplex.train.scenarios import (
+    CHUNK_SAMPLES,
+    CONTINUE,
+    DONT_CARE,
+    IGNORE,
+    RESPOND,
+    ClipPools,
+    Kind,
+    label_chunks,
+    sample_scenario,
+)
+from duplex.train.voices import AGENT_VOICE, SAMPLE_RATE, Voice, speech_bounds, synthesize
+from duplex.train.world import Turn
+
+KINDS: tuple[Kind, ...] = ("turn", "paused", "barge_in", "backchannel", "noise", "background_speech")
+needs_engines = pytest.mark.skipif(
+    not (shutil.which("flite") and shutil.which("espeak-ng")), reason="flite and espeak-ng are not installed"
+)
+
+
+def _clip(seconds: float, text: str, turn: Turn | None = None, context: tuple[Turn, ...] = ()) -> Utterance:
+    samples = int(seconds * SAMPLE_RATE)
+    wave = 9000 * np.sin(np.arange(samples) * 0.2)
+    return Utterance(wave.astype(np.int16), text, "test", turn, context)
+
+
+@pytest.fixture
+def pools() -> ClipPools:
+    hello = Turn("hello", "Hello! How can I help you?", "greet.hello", (("hello",),))
+    capital = Turn("what is the capital of spain", "The capital of Spain is Madrid.", "capital", (("madrid",),))
+    turns = [_clip(0.8, hello.user, hello), _clip(1.7, capital.user, capital, (hello,))]
+    parts = (_clip(0.9, "what is the", capital), _clip(0.8, "capital of spain", capital))
+    return ClipPools(turns, [parts], [_clip(0.3, "mm-hm")], [_clip(0.2, "knocks")])
+
+
+def test_labels_turn_over_at_the_end_of_speech() -> None:
+    # Speech ends inside chunk 3; chunks 3 and 4 end within 200 ms of it, chunk 5 after.
+    labels = label_chunks(8 * CHUNK_SAMPLES, 3 * CHUNK_SAMPLES + 2000, RESPOND)
+    assert labels.tolist() == [CONTINUE, CONTINUE, CONTINUE, DONT_CARE, DONT_CARE, RESPOND, RESPOND, RESPOND]
+
+
+def test_a_chunk_that_ends_with_the_speech_may_go_either_way() -> None:
+    labels = label_chunks(4 * CHUNK_SAMPLES, 2 * CHUNK_SAMPLES, IGNORE)
+    assert labels.tolist() == [CONTINUE, DONT_CARE, DONT_CARE, IGNORE]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_whole_chunks_with_one_decision(kind: Kind, pools: ClipPools) -> None:
+    decision = RESPOND if kind in ("turn", "paused", "barge_in") else IGNORE
+    rng = random.Random(4)
+    for _ in range(20):
+        scenario = sample_scenario(rng, pools, kind)
+        assert scenario.kind == kind
+        assert len(scenario.pcm) == len(scenario.labels) * CHUNK_SAMPLES
+        assert scenario.pcm.dtype == np.float32
+        assert scenario.labels.dtype == np.int8
+        assert np.abs(scenario.pcm).max() <= 1.0
+        ends = (np.arange(len(scenario.labels)) + 1) * CHUNK_SAMPLES
+        assert set(scenario.labels[ends < scenario.speech_end_sample]) == {CONTINUE}
+        assert set(scenario.labels[ends >= scenario.speech_end_sample + 3200]) == {decision}
+        assert (scenario.turn is not None) == (decision == RESPOND)
+
+
+def test_speech_ends_where_the_scenario_says(pools: ClipPools) -> None:
+    rng = random.Random(5)
+    for _ in range(20):
+        scenario = sample_scenario(rng, pools, "turn", strength=0.0)
+        loud = np.flatnonzero(np.abs(scenario.pcm) > 0.1)
+        assert abs(int(loud[-1]) - scenario.speech_end_sample) < 160
+
+
+def test_a_pause_is_quiet_and_labelled_continue(pools: ClipPools) -> None:
+    scenario = sample_scenario(random.Random(6), pools, "paused", strength=0.0)
+    quiet = [
+        label
+        for chunk, label in zip(scenario.pcm.reshape(-1, CHUNK_SAMPLES), scenario.labels, strict=True)
+        if np.abs(chunk).max() < 0.02
+    ]
+    assert CONTINUE in quiet
+    assert scenario.user_text == "what is the capital of spain"
+
+
+def test_an_interrupted_reply_is_cut(pools: ClipPools) -> None:
+    for seed in range(20):
+        scenario = sample_scenario(random.Random(seed), pools, "barge_in")
+        assert scenario.agent_was_speaking
+        heard = scenario.context[-1].reply
+        assert "Hello! How can I help you?".startswith(heard)
+        assert heard != "Hello! How can I help you?"
+
+
+def test_sampling_is_deterministic_and_covers_all_kinds(pools: ClipPools) -> None:
+    one, two = (sample_scenario(random.Random(8), pools) for _ in range(2))
+    np.testing.assert_array_equal(one.pcm, two.pcm)
+    rng = random.Random(9)
+    assert set(Counter(sample_scenario(rng, pools).kind for _ in range(150))) == set(KINDS)
+
+
+def test_empty_pools_are_refused_by_name(pools: ClipPools) -> None:
+    with pytest.raises(ValueError, match="noises"):
+        ClipPools(pools.turns, pools.split_turns, pools.backchannels, [])
+
+
+def test_split_turns_add_up_to_the_turn() -> None:
+    plan = plan_split_turns(random.Random(2), "train")
+    texts: dict[int, list[str]] = {}
+    wholes: dict[int, str] = {}
+    for _ in range(300):
+        clip = next(plan)
+        assert clip.turn is not None
+        texts.setdefault(clip.group, []).append(clip.text)
+        wholes[clip.group] = clip.turn.user
+    texts.pop(max(texts))
+    for group, parts in texts.items():
+        said = " ".join(parts).split()
+        missing = Counter(wholes[group].split()) - Counter(said)
+        assert len(parts) >= 2
+        assert not missing
+        assert set(Counter(said) - Counter(wholes[group].split())) <= {"um", "uh"}
+
+
+@needs_engines
+def test_synthesized_speech_is_cut_to_its_bounds() -> None:
+    for voice in (AGENT_VOICE, Voice("espeak", "en-us+f3", speed=1.1, pitch=60, tract=1.05)):
+        pcm = synthesize("what is the capital of france", voice)
+        assert pcm.dtype == np.float32
+        assert 0.8 < len(pcm) / SAMPLE_RATE < 3.0
+        first, last = speech_bounds(pcm)
+        assert first <= SAMPLE_RATE // 100
+        assert len(pcm) - last <= SAMPLE_RATE // 100
+
+
+def test_a_corpus_comes_back_and_is_resumed(tmp_path: Path) -> None:
+    build_corpus("noise", tmp_path, hours=0.001, seed=3)
+    clips = load_corpus(tmp_path)
+    written_at = (tmp_path / "0000.audio.npy").stat().st_mtime_ns
+    build_corpus("noise", tmp_path, hours=0.001, seed=3)
+    assert (tmp_path / "0000.audio.npy").stat().st_mtime_ns == written_at
+    assert all(len(clip.pcm) and clip.text for clip in clips)
+    assert clips[0].pcm.dtype == np.int16
+    with pytest.raises(FileNotFoundError, match="no corpus shards"):
+        load_split_turns(tmp_path / "nothing")

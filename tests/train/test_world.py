@@ -1,0 +1,110 @@
+"""The world answers itself, keeps its splits apart and is the same every time."""
+
+import functools
+import random
+import re
+
+import pytest
+
+from duplex.train.world import Dialogue, Split, Turn, all_replies, answer_is_right, intent_names, sample_dialogue
+from duplex.train.world.numbers import spoken, written
+from duplex.train.world.outside import questions
+from duplex.train.world.phrasing import core_text
+
+
+@functools.cache
+def _dialogues(split: Split, count: int, seed: int = 7) -> list[Dialogue]:
+    rng = random.Random(seed)
+    return [sample_dialogue(rng, split) for _ in range(count)]
+
+
+def _turns(split: Split, count: int) -> list[Turn]:
+    return [turn for dialogue in _dialogues(split, count) for turn in dialogue.turns]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_reply_answers_its_own_turn(split: Split) -> None:
+    for turn in _turns(split, 2_000):
+        assert answer_is_right(turn, turn.reply), turn
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_users_speak_in_bare_lower_case_words(split: Split) -> None:
+    for turn in _turns(split, 2_000):
+        assert re.fullmatch(r"[a-z']+( [a-z']+)*", turn.user), turn
+
+
+def test_replies_are_short_written_english_without_digits() -> None:
+    for turn in _turns("train", 2_000):
+        assert re.fullmatch(r"[A-Z][A-Za-z',.?! -]*[.?!]", turn.reply), turn
+        assert len(turn.reply.split()) <= 14, turn
+
+
+def test_there_are_many_intents_and_many_refusals() -> None:
+    assert len(intent_names()) >= 150
+    assert len(questions()) >= 150
+    seen = {turn.intent for turn in _turns("train", 6_000)}
+    test_only = {"outside.art", "outside.sports", "outside.garden", "outside.school"}
+    assert set(intent_names()) - seen <= test_only
+    assert not seen & test_only
+
+
+def test_no_phrasing_of_the_test_split_is_ever_trained_on() -> None:
+    trained = {core_text(turn.user) for turn in _turns("train", 6_000)}
+    tested = {core_text(turn.user) for turn in _turns("test", 2_000)}
+    assert not trained & tested
+
+
+def test_a_first_turn_has_one_reply_whoever_asks() -> None:
+    replies: dict[str, str] = {}
+    for dialogue in _dialogues("train", 6_000):
+        first = dialogue.turns[0]
+        assert replies.setdefault(core_text(first.user), first.reply) == first.reply
+
+
+def test_equal_generators_give_equal_dialogues() -> None:
+    one, two = (random.Random(3) for _ in range(2))
+    assert [sample_dialogue(one, "test") for _ in range(100)] == [sample_dialogue(two, "test") for _ in range(100)]
+    assert list(all_replies(random.Random(3), 50)) == list(all_replies(random.Random(3), 50))
+
+
+def test_what_was_told_is_remembered_and_what_was_not_is_unknown() -> None:
+    recalled = unknown = 0
+    for dialogue in _dialogues("train", 6_000):
+        told: str | None = None
+        for turn in dialogue.turns:
+            if turn.intent == "memory.name.tell":
+                told = turn.answer[0][0]
+            elif turn.intent == "memory.name.ask":
+                assert told is not None
+                assert told in turn.reply.lower()
+                recalled += 1
+            elif turn.intent == "memory.name.unknown":
+                assert told is None
+                unknown += 1
+    assert recalled > 20
+    assert unknown > 20
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "right"),
+    [
+        ((("is six",),), "Two plus four is six.", True),
+        ((("is six",),), "Two plus four is sixteen.", False),
+        ((("is twenty",),), "It is twenty-one.", False),
+        ((("yes",), ("is bigger",)), "Yes, a dog is smaller.", False),
+        ((("paris", "lyon"),), "It is Paris!", True),
+        ((("don't know",),), "I don't know that yet.", True),
+    ],
+)
+def test_scoring_wants_whole_words(answer: tuple[tuple[str, ...], ...], reply: str, right: bool) -> None:
+    assert answer_is_right(Turn("", "", "", answer), reply) is right
+
+
+def test_numbers_are_words() -> None:
+    assert written(21) == "twenty-one"
+    assert written(-13) == "minus thirteen"
+    assert spoken(365) == "three hundred sixty five"
+    assert written(9000) == "nine thousand"
+    with pytest.raises(ValueError, match="outside"):
+        written(10_000)
