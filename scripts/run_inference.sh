@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Answer recordings offline; every option is passed to bin/inference.py.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+install_requirements requirements.txt
+exec .venv/bin/python bin/inference.py "$@"
