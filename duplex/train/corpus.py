@@ -61,6 +61,7 @@ def build_corpus(kind: Kind, out: Path, hours: float, seed: int = 1, split: Spli
 
     Raises:
         SynthesisError: An engine is not installed or fails.
+
     """
     out.mkdir(parents=True, exist_ok=True)
     wanted_sec = hours * 3600.0
@@ -82,6 +83,7 @@ def load_corpus(folder: Path | str) -> list[Utterance]:
 
     Raises:
         FileNotFoundError: The folder holds no shard.
+
     """
     utterances: list[Utterance] = []
     for index_path in sorted(Path(folder).glob("*.index.jsonl")):

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905  (word lists read better as sentences)
 """What each corpus says and in which voice, before any synthesis."""
 
 import random

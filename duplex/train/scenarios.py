@@ -79,6 +79,7 @@ class ClipPools:
 
         Raises:
             ValueError: A pool is empty, or no turn has a context.
+
         """
         self.turns = [u for u in self.turns if u.turn is not None and u.turn.intent not in _NOT_A_TURN]
         self.split_turns = [
@@ -95,6 +96,7 @@ def load_pools(asr: Path, split_turns: Path, backchannels: Path, noises: Path) -
 
     Raises:
         FileNotFoundError: A corpus has not been built.
+
     """
     return ClipPools(
         load_corpus(asr), load_split_turns(split_turns), load_backchannels(backchannels), load_noises(noises)

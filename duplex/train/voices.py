@@ -140,6 +140,7 @@ def synthesize(text: str, voice: Voice, trim: bool = True) -> Pcm:
     Raises:
         SynthesisError: The engine is missing or fails.
         SilentSpeechError: It produced nothing audible.
+
     """
     text = _SPOKEN_AS.get(text, text)
     pcm, sample_rate = _run_flite(text, voice) if voice.engine == "flite" else _run_espeak(text, voice)

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905  (word lists read better as sentences)
 """Days, months, seasons, and how much of one unit fits into another."""
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ each its follow-up ("and a cow?", "what about Spain?") and its correction ("no, 
 
 from collections.abc import Callable, Mapping, Sequence
 
-from duplex.train.world import lexicon
+from duplex.train.world import animals, lexicon
 from duplex.train.world.lexicon import sentence, with_article
 from duplex.train.world.numbers import written
 from duplex.train.world.talk import UNKNOWN_ANSWER, UNKNOWN_REPLY, Talk, intent
@@ -121,7 +121,7 @@ _register_table(
 _register_table(
     "animal.sound",
     4,
-    lexicon.ANIMAL_SOUNDS,
+    animals.ANIMAL_SOUNDS,
     (
         "what does {x} say",
         "what sound does {x} make",
@@ -136,7 +136,7 @@ _register_table(
 _register_table(
     "animal.baby",
     4,
-    lexicon.ANIMAL_BABIES,
+    animals.ANIMAL_BABIES,
     (
         "what is a baby {x} called",
         "what do you call a baby {x}",
@@ -151,7 +151,7 @@ _register_table(
 _register_table(
     "animal.home",
     3,
-    lexicon.ANIMAL_HOMES,
+    animals.ANIMAL_HOMES,
     ("where does {x} live", "where does {x} sleep", "where can i find {x}", "*where would {x} live"),
     "{x} lives {v}.",
     "lives {v}",
@@ -160,7 +160,7 @@ _register_table(
 _register_table(
     "animal.food",
     3,
-    lexicon.ANIMAL_FOOD,
+    animals.ANIMAL_FOOD,
     ("what does {x} eat", "what does {x} like to eat", "what food does {x} eat", "*what can i feed {x}"),
     "{x} eats {v}.",
     "eats {v}",
@@ -169,7 +169,7 @@ _register_table(
 _register_table(
     "animal.legs",
     4,
-    {animal: written(legs) if legs else "no" for animal, legs in lexicon.ANIMAL_LEGS.items()},
+    {animal: written(legs) if legs else "no" for animal, legs in animals.ANIMAL_LEGS.items()},
     (
         "how many legs does {x} have",
         "how many legs has {x} got",
@@ -298,7 +298,7 @@ _register_yes_no(
 @intent("bigger.which", 4)
 def _bigger_which(talk: Talk) -> Turn:
     talk.follow_ups = []
-    first, second = talk.rng.sample(lexicon.ANIMALS_BY_SIZE, 2)
+    first, second = talk.rng.sample(animals.ANIMALS_BY_SIZE, 2)
     user = talk.say(
         (
             "which is bigger {a} or {b}",
@@ -310,7 +310,7 @@ def _bigger_which(talk: Talk) -> Turn:
         a=with_article(first),
         b=with_article(second),
     )
-    small, big = sorted((first, second), key=lexicon.ANIMALS_BY_SIZE.index)
+    small, big = sorted((first, second), key=animals.ANIMALS_BY_SIZE.index)
     reply = sentence(f"{with_article(big)} is bigger than {with_article(small)}.")
     return Turn(user, reply, "bigger.which", ((f"{big} is bigger",),))
 
@@ -318,7 +318,7 @@ def _bigger_which(talk: Talk) -> Turn:
 @intent("bigger.is", 4)
 def _bigger_is(talk: Talk) -> Turn:
     talk.follow_ups = []
-    first, second = talk.rng.sample(lexicon.ANIMALS_BY_SIZE, 2)
+    first, second = talk.rng.sample(animals.ANIMALS_BY_SIZE, 2)
     asked = talk.rng.choice(("bigger", "smaller"))
     user = talk.say(
         (
@@ -331,7 +331,7 @@ def _bigger_is(talk: Talk) -> Turn:
         b=with_article(second),
         c=asked,
     )
-    is_bigger = lexicon.ANIMALS_BY_SIZE.index(first) > lexicon.ANIMALS_BY_SIZE.index(second)
+    is_bigger = animals.ANIMALS_BY_SIZE.index(first) > animals.ANIMALS_BY_SIZE.index(second)
     truth = "bigger" if is_bigger else "smaller"
     verdict = "Yes" if truth == asked else "No"
     reply = f"{verdict}, {with_article(first)} is {truth} than {with_article(second)}."

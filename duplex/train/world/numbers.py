@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905  (word lists read better as sentences)
 """English number words for 0..9999, as spoken by the user and as written in replies."""
 
 _ONES = (

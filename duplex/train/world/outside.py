@@ -1,4 +1,4 @@
-# ruff: noqa: E501  (one row per topic reads better than wrapped rows)
+# ruff: noqa: SIM905  (word lists read better as sentences)
 """Questions beyond the world, all refused in the same words, and speech that makes no sense."""
 
 import itertools

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905  (word lists read better as sentences)
 """How a wish becomes words: fillers around a core phrase, and which phrasings only the test split may use.
 
 A phrasing is held out of training when its template starts with "*" or when the hash of its core text falls into
@@ -63,6 +64,7 @@ def pick_core(rng: random.Random, split: Split, templates: Sequence[str], **slot
 
     Raises:
         NoPhrasingError: No template with these slots belongs to the split.
+
     """
     allowed = []
     for template in templates:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (one row per intent reads better than wrapped rows)
 """Intents without slots: greetings, who the agent is, feelings, and single facts. One reply each."""
 
 from collections.abc import Sequence

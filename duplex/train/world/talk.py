@@ -52,6 +52,7 @@ def intent(name: str, weight: float) -> Callable[[Maker], Maker]:
 
     Raises:
         ValueError: The name is taken.
+
     """
 
     def register(make: Maker) -> Maker:

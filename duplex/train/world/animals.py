@@ -1,0 +1,110 @@
+# ruff: noqa: SIM905  (word lists read better as sentences)
+"""What the world knows about animals. Data only."""
+
+ANIMAL_SOUNDS = {
+    "cow": "moo",
+    "dog": "woof",
+    "cat": "meow",
+    "pig": "oink",
+    "duck": "quack",
+    "sheep": "baa",
+    "horse": "neigh",
+    "lion": "roar",
+    "bee": "buzz",
+    "frog": "ribbit",
+    "owl": "hoot",
+    "mouse": "squeak",
+    "snake": "hiss",
+    "crow": "caw",
+    "rooster": "cock-a-doodle-doo",
+    "wolf": "howl",
+    "donkey": "hee-haw",
+    "bird": "tweet",
+    "turkey": "gobble",
+    "bear": "growl",
+    "chicken": "cluck",
+    "pigeon": "coo",
+}
+
+ANIMAL_BABIES = {
+    "dog": "puppy",
+    "cat": "kitten",
+    "cow": "calf",
+    "horse": "foal",
+    "sheep": "lamb",
+    "pig": "piglet",
+    "duck": "duckling",
+    "chicken": "chick",
+    "goat": "kid",
+    "lion": "cub",
+    "frog": "tadpole",
+    "swan": "cygnet",
+    "deer": "fawn",
+    "kangaroo": "joey",
+    "owl": "owlet",
+    "goose": "gosling",
+    "eagle": "eaglet",
+    "butterfly": "caterpillar",
+}
+
+ANIMAL_LEGS = {
+    "dog": 4,
+    "cat": 4,
+    "cow": 4,
+    "horse": 4,
+    "elephant": 4,
+    "mouse": 4,
+    "frog": 4,
+    "bird": 2,
+    "duck": 2,
+    "chicken": 2,
+    "human": 2,
+    "ant": 6,
+    "bee": 6,
+    "fly": 6,
+    "beetle": 6,
+    "spider": 8,
+    "scorpion": 8,
+    "crab": 10,
+    "snake": 0,
+    "fish": 0,
+    "worm": 0,
+}
+
+ANIMAL_HOMES = {
+    "fish": "in the water",
+    "bird": "in a nest",
+    "bee": "in a hive",
+    "camel": "in the desert",
+    "penguin": "on the ice",
+    "monkey": "in the jungle",
+    "whale": "in the ocean",
+    "spider": "in a web",
+    "cow": "on a farm",
+    "lion": "in the savanna",
+    "bear": "in the forest",
+    "rabbit": "in a burrow",
+    "bat": "in a cave",
+    "dog": "in a house",
+}
+
+ANIMAL_FOOD = {
+    "cow": "grass",
+    "rabbit": "carrots",
+    "monkey": "bananas",
+    "panda": "bamboo",
+    "lion": "meat",
+    "cat": "fish",
+    "bird": "seeds",
+    "mouse": "cheese",
+    "squirrel": "nuts",
+    "spider": "flies",
+    "bear": "honey",
+    "horse": "hay",
+    "penguin": "fish",
+    "koala": "leaves",
+}
+
+ANIMALS_BY_SIZE = (
+    "ant bee mouse frog rat rabbit cat fox dog wolf sheep pig lion bear cow horse giraffe elephant whale".split()
+)
