@@ -1,0 +1,1 @@
+"""One caller: dialogue logic, the tasks that carry it out, conversation lines, playout."""

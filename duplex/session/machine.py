@@ -1,0 +1,444 @@
+"""The dialogue logic: what was heard and decided goes in, what is to be done comes out.
+
+No sockets, no tasks, no clock: time is the chunks of audio that come in. Two axes: what the agent does
+(`DialogueState`) and whether the user speaks; both can hold at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from duplex.core.config import RESPOND_THRESHOLD, SessionConfig
+from duplex.core.events import AgentActivity, CutReason, UserActivity
+from duplex.core.types import DialogueState, TurnDecision
+
+log = logging.getLogger(__name__)
+
+WINDOW_MS = 32  # one VAD window
+PREROLL_CHUNKS = 6  # replayed into a new turn (fixture quirk 15)
+RELEASE_MARGIN = 0.15  # speech goes on until the probability falls this far below the threshold
+IGNORE_THRESHOLD = 0.5  # fixture quirk 6
+
+
+@dataclass(slots=True)
+class UserTurn:
+    """A turn the user has begun and that is not yet decided. Chunks are counted on the session's audio clock.
+
+    resumed: it was answered already, but the user went on before the answer could be heard.
+    taken: it has interrupted the agent; the conversation goes on from it whatever is decided.
+    """
+
+    number: int
+    first_chunk: int
+    resumed: bool = False
+    taken: bool = False
+    speech_ms: float = 0.0
+    silence_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class RunningReply:
+    """A reply that is being written, spoken or heard. `answers_speech`: not a typed turn, not dictated."""
+
+    turn: int
+    generation: int
+    answers_speech: bool
+    started: bool = False
+    audible: bool = False
+
+
+# --- what happens ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkHeard:
+    """The VAD has judged chunk `index`: one speech probability per 32 ms."""
+
+    index: int
+    speech: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkJudged:
+    """The state head has judged a chunk of a turn: P(continue), P(respond), P(ignore)."""
+
+    turn: int
+    probs: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStarted:
+    """The first sample of a reply was sent."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAudible:
+    """The user has heard something of a reply."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnded:
+    """A reply was heard to its end, had nothing to say, or failed."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInterrupted:
+    """The client wants silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserTyped:
+    """The user has typed a turn."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTold:
+    """The agent is to say exactly this."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningFailed:
+    """A model step of a turn failed."""
+
+    turn: int
+
+
+Event = (
+    ChunkHeard
+    | ChunkJudged
+    | ReplyStarted
+    | ReplyAudible
+    | ReplyEnded
+    | ClientInterrupted
+    | UserTyped
+    | AgentTold
+    | ListeningFailed
+)
+
+
+# --- what is to be done ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """Fork at the heard point; replay chunks `first`..`last - 1` without a verdict, then judge `last`."""
+
+    turn: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueTurn:
+    """Take the line back to before the withdrawn reply and feed it chunks `first`..`last`."""
+
+    turn: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Give chunk `index` to the open turn and judge it."""
+
+    turn: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTurn:
+    """The open turn becomes the conversation; the old line is dropped."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropTurn:
+    """Forget the open turn. `taken`: it is the conversation already; take it back to where it began."""
+
+    turn: int
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Answer the open turn, which becomes the conversation if it is not yet."""
+
+    turn: int
+    generation: int
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTyped:
+    """Put a typed turn into the conversation and answer it."""
+
+    turn: int
+    generation: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakText:
+    """Say exactly this."""
+
+    turn: int
+    generation: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutReply:
+    """Stop the reply of `generation`: its audio at once, its work too.
+
+    keep_heard: the conversation goes on on this line, cut at the heard point (else the line is dropped or
+    taken back by the action that follows). withdrawn: nothing of it counts as heard.
+    """
+
+    generation: int
+    reason: CutReason
+    keep_heard: bool = False
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the client who is doing what."""
+
+    user: UserActivity
+    agent: AgentActivity
+    turn: int
+
+
+Action = (
+    OpenTurn
+    | ContinueTurn
+    | Feed
+    | TakeTurn
+    | DropTurn
+    | Respond
+    | AnswerTyped
+    | SpeakText
+    | CutReply
+    | Announce
+)
+
+_ACTIVITY = {
+    DialogueState.IDLE: AgentActivity.LISTENING,
+    DialogueState.LISTENING: AgentActivity.LISTENING,
+    DialogueState.THINKING: AgentActivity.THINKING,
+    DialogueState.SPEAKING: AgentActivity.SPEAKING,
+}
+
+
+@dataclass
+class DialogueMachine:
+    """One conversation's logic. `handle` takes an event and returns the actions, in order."""
+
+    config: SessionConfig = field(default_factory=lambda: SessionConfig())
+    state: DialogueState = DialogueState.IDLE
+    user: UserActivity = UserActivity.SILENT
+    turn: UserTurn | None = None
+    reply: RunningReply | None = None
+    generation: int = 0
+    turn_number: int = 0
+    _onset_windows: int = 0
+    _decided_until: int = 0  # chunks before this one belong to decided turns: never replayed
+    _announced: Announce | None = None
+
+    def handle(self, event: Event) -> list[Action]:
+        """Let one thing happen."""
+        match event:
+            case ChunkHeard():
+                actions = self._heard(event)
+            case ChunkJudged():
+                actions = self._judged(event)
+            case ReplyStarted(generation):
+                actions = self._reply_started(generation)
+            case ReplyAudible(generation):
+                if self._is_current(generation) and self.reply is not None:
+                    self.reply.audible = True
+                actions = []
+            case ReplyEnded(generation):
+                if self._is_current(generation):
+                    self.reply = None
+                actions = []
+            case ClientInterrupted():
+                actions = self._cut(CutReason.CLIENT, keep_heard=True)
+            case UserTyped(text):
+                actions = self._typed(text)
+            case AgentTold(text):
+                actions = self._cut(CutReason.CLIENT, keep_heard=True)
+                actions.append(SpeakText(self._next_turn(), self._begin_reply(answers_speech=False), text))
+            case ListeningFailed(turn):
+                actions = self._drop() if self.turn is not None and self.turn.number == turn else []
+        self._set_state()
+        return [*actions, *self._announcement()]
+
+    # --- the user's side ---------------------------------------------------------------------------------
+
+    def _heard(self, event: ChunkHeard) -> list[Action]:
+        if self.turn is None:
+            return self._wait_for_onset(event)
+        turn = self.turn
+        for probability in event.speech:
+            self._count_window(turn, probability)
+        self.user = UserActivity.SPEAKING if turn.silence_ms == 0 else UserActivity.SILENT
+        actions: list[Action] = [Feed(turn.number, event.index)]
+        self._decided_until = event.index + 1
+        if self._interrupts(turn):
+            turn.taken = True
+            actions += [*self._cut(CutReason.USER), TakeTurn(turn.number)]
+        if turn.silence_ms >= self.config.vad_timeout_ms:
+            answered = turn.resumed or turn.speech_ms >= self.config.min_speech_ms
+            actions += self._respond() if answered else self._drop()
+        return actions
+
+    def _wait_for_onset(self, event: ChunkHeard) -> list[Action]:
+        opened: UserTurn | None = None
+        for probability in event.speech:
+            if opened is not None:
+                self._count_window(opened, probability)
+            elif probability >= self.config.vad_threshold:
+                self._onset_windows += 1
+                if self._onset_windows >= self.config.onset_windows:
+                    opened = UserTurn(0, event.index, speech_ms=self._onset_windows * WINDOW_MS)
+            else:
+                self._onset_windows = 0
+        if opened is None:
+            self.user = UserActivity.SILENT
+            return []
+        self._onset_windows = 0
+        self.turn = opened
+        self.user = UserActivity.SPEAKING
+        first = max(self._decided_until, event.index - PREROLL_CHUNKS, 0)
+        self._decided_until = event.index + 1
+        reply = self.reply
+        if reply is not None and reply.answers_speech and not reply.audible:
+            opened.number = reply.turn
+            opened.resumed = opened.taken = True
+            return [
+                *self._cut(CutReason.USER, withdrawn=True),
+                ContinueTurn(opened.number, first, event.index),
+            ]
+        opened.number = self._next_turn()
+        return [OpenTurn(opened.number, first, event.index)]
+
+    def _count_window(self, turn: UserTurn, probability: float) -> None:
+        speaking = turn.silence_ms == 0
+        threshold = self.config.vad_threshold - (RELEASE_MARGIN if speaking else 0.0)
+        if probability >= threshold:
+            turn.speech_ms += WINDOW_MS
+            turn.silence_ms = 0.0
+        else:
+            turn.silence_ms += WINDOW_MS
+
+    def _interrupts(self, turn: UserTurn) -> bool:
+        """Whether the user has talked over the agent for longer than a backchannel lasts."""
+        return (
+            self.reply is not None
+            and not turn.taken
+            and self.config.barge_in_ms > 0
+            and turn.speech_ms >= self.config.barge_in_ms
+        )
+
+    def _judged(self, event: ChunkJudged) -> list[Action]:
+        if self.turn is None or self.turn.number != event.turn:
+            return []
+        decision = decide(event.probs, self.config)
+        if decision is TurnDecision.CONTINUE:
+            return []
+        if decision is TurnDecision.RESPOND or self.turn.resumed:
+            return self._respond()
+        return self._drop()
+
+    def _respond(self) -> list[Action]:
+        assert self.turn is not None
+        turn = self.turn
+        actions = self._cut(CutReason.USER)
+        self.turn = None
+        self.user = UserActivity.SILENT
+        self._onset_windows = 0
+        generation = self._begin_reply(answers_speech=True, turn=turn.number)
+        return [*actions, Respond(turn.number, generation, turn.taken)]
+
+    def _drop(self) -> list[Action]:
+        assert self.turn is not None
+        turn, self.turn = self.turn, None
+        self.user = UserActivity.SILENT
+        self._onset_windows = 0
+        actions: list[Action] = [DropTurn(turn.number, turn.taken)]
+        if self.reply is not None:
+            actions.append(Announce(UserActivity.BACKCHANNEL, _ACTIVITY[self.state], turn.number))
+        return actions
+
+    def _typed(self, text: str) -> list[Action]:
+        actions = self._drop() if self.turn is not None else []
+        actions += self._cut(CutReason.USER, keep_heard=True)
+        return [*actions, AnswerTyped(self._next_turn(), self._begin_reply(answers_speech=False), text)]
+
+    # --- the agent's side --------------------------------------------------------------------------------
+
+    def _is_current(self, generation: int) -> bool:
+        return self.reply is not None and self.reply.generation == generation
+
+    def _begin_reply(self, *, answers_speech: bool, turn: int | None = None) -> int:
+        self.generation += 1
+        self.reply = RunningReply(turn or self.turn_number, self.generation, answers_speech)
+        return self.generation
+
+    def _reply_started(self, generation: int) -> list[Action]:
+        if self._is_current(generation) and self.reply is not None:
+            self.reply.started = True
+        return []
+
+    def _cut(self, reason: CutReason, *, keep_heard: bool = False, withdrawn: bool = False) -> list[Action]:
+        if self.reply is None:
+            return []
+        generation = self.reply.generation
+        self.reply = None
+        self.generation += 1
+        return [CutReply(generation, reason, keep_heard, withdrawn)]
+
+    def _next_turn(self) -> int:
+        self.turn_number += 1
+        return self.turn_number
+
+    def _set_state(self) -> None:
+        """The one place where the agent's state changes."""
+        if self.reply is not None:
+            state = DialogueState.SPEAKING if self.reply.started else DialogueState.THINKING
+        else:
+            state = DialogueState.LISTENING if self.turn is not None else DialogueState.IDLE
+        if state is not self.state:
+            log.debug("state", extra={"was": self.state.value, "now": state.value, "turn": self.turn_number})
+            self.state = state
+
+    def _announcement(self) -> list[Action]:
+        turn = self.turn.number if self.turn is not None else self.turn_number
+        announce = Announce(self.user, _ACTIVITY[self.state], turn)
+        if announce == self._announced:
+            return []
+        self._announced = announce
+        return [announce]
+
+
+def decide(probs: tuple[float, float, float], config: SessionConfig) -> TurnDecision:
+    """The verdict on P(continue), P(respond), P(ignore): ignore is tested first (fixture quirk 6)."""
+    _, respond, ignore = probs
+    if ignore > IGNORE_THRESHOLD:
+        return TurnDecision.IGNORE
+    if respond > RESPOND_THRESHOLD[config.eagerness]:
+        return TurnDecision.RESPOND
+    return TurnDecision.CONTINUE

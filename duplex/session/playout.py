@@ -1,0 +1,308 @@
+"""Agent audio on its way to the user: pacing, what was heard, what is cut.
+
+No tasks and no clock inside: `due(now)` gives what may be sent, `wait_sec(now)` says when to ask again. The
+agent audio clock counts samples sent at the output rate; it has no gaps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from duplex.audio.pcm import Resampler
+from duplex.core.events import AgentAudio, TextDelta
+from duplex.model.segmenter import Segment
+
+Float32 = npt.NDArray[np.float32]
+
+FRAME_MS = 40
+REPORT_REACH_SEC = 0.25  # a playback report is extrapolated for this long
+REPORT_PATIENCE_SEC = 1.0  # without any report for this long, playback is taken to be in real time
+_WORD = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the user has heard of a reply: whole text tokens, and their text."""
+
+    tokens: int
+    text: str
+
+
+@dataclass(slots=True)
+class _Word:
+    token: int  # text token of the reply in which it begins
+    text: str
+
+
+@dataclass
+class _Utterance:
+    """One reply's audio and its alignment sample -> text token."""
+
+    turn: int
+    generation: int
+    start_pts: int
+    resampler: Resampler
+    begins: dict[int, int] = field(default_factory=dict)  # text token -> sample offset at the codec's rate
+    words: list[_Word] = field(default_factory=list)
+    tokens: int = 0  # text tokens of the segments given so far
+    told: int = 0  # words sent as text
+    sent: int = 0  # samples sent, at the output rate
+    queued: deque[Float32] = field(default_factory=deque)
+    waiting: int = 0  # samples in `queued`
+    finished: bool = False
+    closed: bool = False  # the last frame was sent
+
+
+class Playout:
+    """Paces one session's agent audio so that sent - heard <= max_lead_ms, and knows what was heard.
+
+    Heard position: the client's reports, each carried on for a short while; the clock of the audio sent when
+    `virtual` is set or no report comes.
+    """
+
+    def __init__(self, *, output_rate: int, codec_rate: int, max_lead_ms: int, virtual: bool) -> None:
+        self._rate = output_rate
+        self._codec_rate = codec_rate
+        self._lead = max_lead_ms * output_rate // 1000
+        self._frame = FRAME_MS * output_rate // 1000
+        self._virtual = virtual
+        self.epoch = 0
+        self.sent_pts = 0
+        self._seq = 0
+        self._heard = 0  # position last reported or inferred, at `_heard_sec`
+        self._heard_sec = 0.0
+        self._reported_sec: float | None = None
+        self._current: _Utterance | None = None
+        self._recent: deque[AgentAudio] = deque()
+        self._paused = False
+
+    # --- filling -----------------------------------------------------------------------------------------
+
+    def begin(self, turn: int, generation: int) -> None:
+        """A reply starts; what is left of the one before is forgotten (cut it first)."""
+        resampler = Resampler(self._codec_rate, self._rate)
+        self._current = _Utterance(turn, generation, self.sent_pts, resampler)
+
+    def add_text(self, generation: int, segment: Segment) -> None:
+        """A segment that is about to be spoken: its words, spread over its tokens by length."""
+        utterance = self._of(generation)
+        if utterance is None:
+            return
+        position = 0
+        length = max(1, len(segment.text))
+        for word in _WORD.findall(segment.text):
+            token = segment.first_token + position * segment.token_count // length
+            utterance.words.append(_Word(token, word))
+            position += len(word)
+        utterance.tokens = segment.first_token + segment.token_count
+
+    def push(self, generation: int, pcm: Float32, spans: tuple[tuple[int, int], ...]) -> bool:
+        """Audio at the codec's rate and where its text tokens begin. False for an old one."""
+        utterance = self._of(generation)
+        if utterance is None:
+            return False
+        utterance.begins.update(spans)
+        self._queue(utterance, utterance.resampler.push(pcm))
+        return True
+
+    def finish(self, generation: int) -> None:
+        """No more audio will come for this reply."""
+        utterance = self._of(generation)
+        if utterance is not None and not utterance.finished:
+            self._queue(utterance, utterance.resampler.flush())
+            utterance.finished = True
+
+    def ahead_sec(self, now_sec: float) -> float:
+        """Seconds of audio that the user has not heard yet: sent and waiting."""
+        waiting = self._current.waiting if self._current is not None else 0
+        return (waiting + self.sent_pts - self.heard_pts(now_sec)) / self._rate
+
+    # --- sending -----------------------------------------------------------------------------------------
+
+    def due(self, now_sec: float) -> list[AgentAudio | TextDelta]:
+        """Frames and words that may be sent now, in order."""
+        events: list[AgentAudio | TextDelta] = []
+        if self._paused:
+            return events
+        utterance = self._current
+        while utterance is not None and not utterance.closed:
+            if not self._sendable(utterance):
+                break
+            size = min(self._frame, utterance.waiting)
+            if self.sent_pts + size - self.heard_pts(now_sec) > self._lead:
+                break
+            last = utterance.finished and size == utterance.waiting
+            events += self._words_before(utterance, utterance.sent + size, everything=last)
+            if utterance.sent == 0 and size == 0:
+                utterance.closed = True  # nothing was said at all
+            else:
+                events.append(self._frame_event(utterance, size, last, now_sec))
+            if last:
+                events.append(TextDelta(utterance.turn, "", self.sent_pts, final=True))
+                utterance.closed = True
+        return events
+
+    def wait_sec(self, now_sec: float) -> float | None:
+        """Seconds until `due` may give more or `heard` may change; None: only a push or a report can."""
+        utterance = self._current
+        if utterance is None or self._paused:
+            return None
+        if not utterance.closed and (utterance.waiting or utterance.finished):
+            excess = (
+                self.sent_pts + min(self._frame, utterance.waiting) - self.heard_pts(now_sec) - self._lead
+            )
+            return max(0.005, excess / self._rate)
+        if self.heard_pts(now_sec) < self.sent_pts:
+            return min(0.1, max(0.005, (self.sent_pts - self.heard_pts(now_sec)) / self._rate))
+        return None
+
+    # --- hearing -----------------------------------------------------------------------------------------
+
+    def report(self, now_sec: float, epoch: int, pts: int) -> None:
+        """The client says that everything before `pts` was heard. Old epochs are void."""
+        if epoch != self.epoch:
+            return
+        self._reported_sec = now_sec
+        if not self._virtual:
+            self._heard = max(self._heard, min(pts, self.sent_pts))
+            self._heard_sec = now_sec
+
+    def heard_pts(self, now_sec: float) -> int:
+        """Everything before this position was heard, as far as is known."""
+        if self._paused or self._heard >= self.sent_pts:
+            return self._heard
+        elapsed = now_sec - self._heard_sec
+        if not self._virtual and elapsed <= REPORT_PATIENCE_SEC:
+            if self._reported_sec != self._heard_sec:
+                return self._heard  # no report since this playback began
+            elapsed = min(elapsed, REPORT_REACH_SEC)
+        return min(self.sent_pts, self._heard + int(elapsed * self._rate))
+
+    def audible(self, now_sec: float) -> bool:
+        """Whether anything of the current reply was heard."""
+        return self._current is not None and self.heard_pts(now_sec) > self._current.start_pts
+
+    def started(self) -> bool:
+        """Whether anything of the current reply was sent."""
+        return self._current is not None and self._current.sent > 0
+
+    def over(self, now_sec: float) -> bool:
+        """Whether the current reply was sent and heard to its end."""
+        utterance = self._current
+        return utterance is not None and utterance.closed and self.heard_pts(now_sec) >= self.sent_pts
+
+    def heard(self, now_sec: float) -> Heard:
+        """What was heard of the current reply."""
+        utterance = self._current
+        if utterance is None:
+            return Heard(0, "")
+        tokens = self._heard_tokens(utterance, self.heard_pts(now_sec) - utterance.start_pts)
+        return Heard(tokens, "".join(word.text for word in utterance.words if word.token < tokens))
+
+    # --- cutting and resuming ----------------------------------------------------------------------------
+
+    def cut(self) -> tuple[int, int]:
+        """Void what is not heard; returns (old epoch, new epoch)."""
+        old = self.epoch
+        self.epoch = (old + 1) % 65536
+        self._current = None
+        self._heard = self.sent_pts  # what was in flight is flushed, not heard, but it is gone
+        self._recent.clear()
+        return old, self.epoch
+
+    def pause(self, now_sec: float) -> None:
+        """The connection is gone: nothing is sent or heard until `resume`."""
+        self._heard = self.heard_pts(now_sec)
+        self._paused = True
+
+    def resume(self, now_sec: float, last_seq: int, played_pts: int | None) -> list[AgentAudio]:
+        """The client is back; returns the frames of the current epoch it lacks, to be sent again."""
+        self._paused = False
+        if played_pts is not None and not self._virtual:
+            self._heard = max(0, min(played_pts, self.sent_pts))
+        self._heard_sec = now_sec
+        self._reported_sec = None
+        return [
+            frame
+            for frame in self._recent
+            if frame.seq > last_seq and frame.pts + len(frame.pcm) > self._heard
+        ]
+
+    def forget(self) -> None:
+        """The current reply is over."""
+        self._current = None
+
+    # --- inside ------------------------------------------------------------------------------------------
+
+    def _of(self, generation: int) -> _Utterance | None:
+        current = self._current
+        return current if current is not None and current.generation == generation else None
+
+    def _sendable(self, utterance: _Utterance) -> bool:
+        """A whole frame, the first sound of a reply, or its end."""
+        first = utterance.sent == 0 and utterance.waiting > 0
+        return utterance.finished or first or utterance.waiting >= self._frame
+
+    def _queue(self, utterance: _Utterance, pcm: Float32) -> None:
+        if len(pcm):
+            utterance.queued.append(pcm)
+            utterance.waiting += len(pcm)
+
+    def _frame_event(self, utterance: _Utterance, size: int, last: bool, now_sec: float) -> AgentAudio:
+        if self.heard_pts(now_sec) >= self.sent_pts:
+            self._heard, self._heard_sec = self.sent_pts, now_sec  # playback starts (again) with this frame
+        pcm = _take(utterance.queued, size)
+        utterance.waiting -= size
+        frame = AgentAudio(pcm, self.epoch, self._seq, self.sent_pts, utterance.sent == 0, last)
+        utterance.sent += size
+        self.sent_pts += size
+        self._seq = (self._seq + 1) % (1 << 32)
+        self._recent.append(frame)
+        while (
+            self._recent and self._recent[0].pts + len(self._recent[0].pcm) < self.sent_pts - 4 * self._lead
+        ):
+            self._recent.popleft()
+        return frame
+
+    def _words_before(self, utterance: _Utterance, sample: int, *, everything: bool) -> list[TextDelta]:
+        """The words that begin in the audio before `sample` (output rate, of the utterance), as one delta."""
+        pieces: list[str] = []
+        pts = self.sent_pts
+        while utterance.told < len(utterance.words):
+            word = utterance.words[utterance.told]
+            begin = utterance.begins.get(word.token)
+            if not everything and (begin is None or self._to_output(begin) >= sample):
+                break
+            if not pieces and begin is not None:
+                pts = utterance.start_pts + self._to_output(begin)
+            pieces.append(word.text)
+            utterance.told += 1
+        return [TextDelta(utterance.turn, "".join(pieces), pts)] if pieces else []
+
+    def _to_output(self, codec_samples: int) -> int:
+        return codec_samples * self._rate // self._codec_rate
+
+    def _heard_tokens(self, utterance: _Utterance, heard: int) -> int:
+        """Number of leading text tokens that were heard whole: all before the last one that has begun."""
+        if utterance.closed and heard >= utterance.sent:
+            return utterance.tokens
+        begun = [token for token, begin in utterance.begins.items() if self._to_output(begin) <= heard]
+        return max(begun, default=0) if heard > 0 else 0
+
+
+def _take(pieces: deque[Float32], size: int) -> Float32:
+    """The first `size` samples off a queue of arrays."""
+    parts: list[Float32] = []
+    while size:
+        piece = pieces.popleft()
+        if len(piece) > size:
+            pieces.appendleft(piece[size:])
+            piece = piece[:size]
+        parts.append(piece)
+        size -= len(piece)
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
