@@ -6,6 +6,7 @@ A shard is `NNNN.audio.npy` (int16 `[samples]` at 16 kHz, clips end to end) and 
 """
 
 import argparse
+import fcntl
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -59,13 +60,19 @@ class Utterance:
 def build_corpus(kind: Kind, out: Path, hours: float, seed: int = 1, split: Split = "train") -> None:
     """Synthesize shards into `out` until they hold `hours` of audio; shards already there are kept and counted.
 
+    A second build of the same folder waits for the first one.
+
     Raises:
         SynthesisError: An engine is not installed or fails.
 
     """
     out.mkdir(parents=True, exist_ok=True)
     wanted_sec = hours * 3600.0
-    with tqdm(total=round(wanted_sec), unit="s", desc=f"{kind} {split}") as progress:
+    with (
+        (out / ".lock").open("w") as lock,
+        tqdm(total=round(wanted_sec), unit="s", desc=f"{kind} {split}") as progress,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
         done_sec, shard = 0.0, 0
         while done_sec < wanted_sec:
             if not (out / f"{shard:04d}.index.jsonl").exists():
