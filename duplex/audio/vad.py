@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812  (the field's name)
+import torch.nn.functional as F
 
 Float32 = npt.NDArray[np.float32]
 
@@ -60,7 +60,8 @@ class VadState:
 
 def shipped_weights() -> Path:
     """The weights file inside the installed `silero-vad` package, found without importing it
-    (importing changes torch's thread count for the whole process)."""
+    (importing changes torch's thread count for the whole process).
+    """
     package = find_spec("silero_vad")
     if package is None or package.origin is None:
         raise FileNotFoundError("the package silero-vad is not installed")

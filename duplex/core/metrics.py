@@ -39,9 +39,7 @@ class Metrics:
         self.deadline_misses = Counter(
             "duplex_deadline_misses", "Steps finished after they were due", ["kind"], registry=self.registry
         )
-        self.step_failures = Counter(
-            "duplex_step_failures", "Steps that failed", ["kind"], registry=self.registry
-        )
+        self.step_failures = Counter("duplex_step_failures", "Steps that failed", ["kind"], registry=self.registry)
         self.worker_replacements = Counter(
             "duplex_worker_replacements", "Workers replaced after a fault", registry=self.registry
         )
@@ -57,9 +55,7 @@ class Metrics:
             buckets=_LATENCY_BUCKETS_SEC,
             registry=self.registry,
         )
-        self.turns = Counter(
-            "duplex_turns", "User turns by how they ended", ["outcome"], registry=self.registry
-        )
+        self.turns = Counter("duplex_turns", "User turns by how they ended", ["outcome"], registry=self.registry)
         self.skipped_audio_sec = Counter(
             "duplex_skipped_audio_seconds", "Microphone audio skipped", registry=self.registry
         )

@@ -140,9 +140,7 @@ class ModelPool:
         session_id: str,
         generation: int = 0,
     ) -> T: ...
-    async def submit(
-        self, kind: StepKind, step: Any, *, deadline: float, session_id: str, generation: int = 0
-    ) -> Any:
+    async def submit(self, kind: StepKind, step: Any, *, deadline: float, session_id: str, generation: int = 0) -> Any:
         """Run a step on a worker and return its result. `deadline` in seconds of the pool's clock.
 
         Raises StepFailedError when the step failed, StepWithdrawnError when it was withdrawn, QueueFullError.
@@ -151,9 +149,7 @@ class ModelPool:
         """
         assert self._loop is not None, "the pool was not entered"
         future: asyncio.Future[Any] = self._loop.create_future()
-        queued = self._queue.put(
-            kind, step, deadline, session_id=session_id, generation=generation, ticket=future
-        )
+        queued = self._queue.put(kind, step, deadline, session_id=session_id, generation=generation, ticket=future)
         self._metrics.queue_depth.set(len(self._queue))
         try:
             result = await asyncio.shield(future)

@@ -73,9 +73,7 @@ class StepQueue:
         """Queue a step. Raises QueueFullError at the bound or after `close`."""
         with self._condition:
             if self._closed or len(self._waiting) >= self._bound:
-                raise QueueFullError(
-                    "the pool is closed" if self._closed else f"{self._bound} steps are waiting"
-                )
+                raise QueueFullError("the pool is closed" if self._closed else f"{self._bound} steps are waiting")
             queued = QueuedStep(deadline, next(self._arrivals), kind, step, session_id, generation, ticket)
             heapq.heappush(self._waiting, queued)
             self._condition.notify()
@@ -93,7 +91,7 @@ class StepQueue:
             return True
 
     def withdraw_older(self, session_id: str, generation: int) -> list[QueuedStep]:
-        """Take back every waiting step of a session that is older than `generation` (0: of none, it stays)."""
+        """Take back every waiting step of a session that is older than `generation` (0 stays)."""
         with self._condition:
             old = [q for q in self._waiting if q.session_id == session_id and 0 < q.generation < generation]
             for queued in old:
@@ -113,9 +111,7 @@ class StepQueue:
             urgent = heapq.heappop(self._waiting)
             batch = [urgent]
             if urgent.kind is not StepKind.STORE and self._waiting:
-                alike = heapq.nsmallest(
-                    self._max_batch - 1, (q for q in self._waiting if q.kind is urgent.kind)
-                )
+                alike = heapq.nsmallest(self._max_batch - 1, (q for q in self._waiting if q.kind is urgent.kind))
                 chosen = {q.arrival for q in alike}
                 if chosen:
                     self._waiting = [q for q in self._waiting if q.arrival not in chosen]

@@ -221,18 +221,7 @@ class Announce:
     turn: int
 
 
-Action = (
-    OpenTurn
-    | ContinueTurn
-    | Feed
-    | TakeTurn
-    | DropTurn
-    | Respond
-    | AnswerTyped
-    | SpeakText
-    | CutReply
-    | Announce
-)
+Action = OpenTurn | ContinueTurn | Feed | TakeTurn | DropTurn | Respond | AnswerTyped | SpeakText | CutReply | Announce
 
 _ACTIVITY = {
     DialogueState.IDLE: AgentActivity.LISTENING,

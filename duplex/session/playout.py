@@ -152,10 +152,8 @@ class Playout:
         utterance = self._current
         if utterance is None or self._paused:
             return None
-        if not utterance.closed and (utterance.waiting or utterance.finished):
-            excess = (
-                self.sent_pts + min(self._frame, utterance.waiting) - self.heard_pts(now_sec) - self._lead
-            )
+        if not utterance.closed and self._sendable(utterance):
+            excess = self.sent_pts + min(self._frame, utterance.waiting) - self.heard_pts(now_sec) - self._lead
             return max(0.005, excess / self._rate)
         if self.heard_pts(now_sec) < self.sent_pts:
             return min(0.1, max(0.005, (self.sent_pts - self.heard_pts(now_sec)) / self._rate))
@@ -227,11 +225,7 @@ class Playout:
             self._heard = max(0, min(played_pts, self.sent_pts))
         self._heard_sec = now_sec
         self._reported_sec = None
-        return [
-            frame
-            for frame in self._recent
-            if frame.seq > last_seq and frame.pts + len(frame.pcm) > self._heard
-        ]
+        return [frame for frame in self._recent if frame.seq > last_seq and frame.pts + len(frame.pcm) > self._heard]
 
     def forget(self) -> None:
         """The current reply is over."""
@@ -263,9 +257,7 @@ class Playout:
         self.sent_pts += size
         self._seq = (self._seq + 1) % (1 << 32)
         self._recent.append(frame)
-        while (
-            self._recent and self._recent[0].pts + len(self._recent[0].pcm) < self.sent_pts - 4 * self._lead
-        ):
+        while self._recent and self._recent[0].pts + len(self._recent[0].pcm) < self.sent_pts - 4 * self._lead:
             self._recent.popleft()
         return frame
 

@@ -407,9 +407,7 @@ class Session:
         """A conversation that fills its slot starts anew, and says so."""
         if self._line.crowded:
             await self._line.start(self.config.instructions)
-            self.outbox.put(
-                Notice("conversation_reset", "the conversation outgrew its memory and starts anew")
-            )
+            self.outbox.put(Notice("conversation_reset", "the conversation outgrew its memory and starts anew"))
 
     async def _listen(self, turn: int, index: int, *, forced: bool = False) -> None:
         """One chunk into the turn; `forced`: its verdict is ignored (fixture quirk 16)."""

@@ -24,21 +24,15 @@ def model() -> VadModel:
 def test_probabilities_equal_the_packaged_model(model: VadModel) -> None:
     packaged = torch.jit.load(str(shipped_weights()), map_location="cpu")
     pcm = burst()
-    expected = torch.cat(
-        [packaged(torch.tensor(pcm[i : i + 512]), 16_000)[0] for i in range(0, len(pcm), 512)]
-    )
-    torch.testing.assert_close(
-        model.probs([VadState()], pcm[None])[0], expected.detach(), rtol=1e-3, atol=1e-3
-    )
+    expected = torch.cat([packaged(torch.tensor(pcm[i : i + 512]), 16_000)[0] for i in range(0, len(pcm), 512)])
+    torch.testing.assert_close(model.probs([VadState()], pcm[None])[0], expected.detach(), rtol=1e-3, atol=1e-3)
 
 
 def test_chunked_and_batched_equal_whole(model: VadModel) -> None:
     loud, quiet = burst(), burst() * 0.01
     whole = model.probs([VadState()], loud[None])[0]
     states = [VadState(), VadState()]
-    chunks = [
-        model.probs(states, np.stack([quiet, loud])[:, i : i + 2560]) for i in range(0, len(loud), 2560)
-    ]
+    chunks = [model.probs(states, np.stack([quiet, loud])[:, i : i + 2560]) for i in range(0, len(loud), 2560)]
     torch.testing.assert_close(torch.cat(chunks, dim=1)[1], whole, rtol=1e-4, atol=1e-5)
 
 
@@ -50,9 +44,7 @@ def test_copied_state_goes_its_own_way(model: VadModel) -> None:
     expected = model.probs([state], pcm[None, 5120:7680])
     torch.testing.assert_close(model.probs([twin], pcm[None, 5120:7680]), expected)
     state.reset()
-    torch.testing.assert_close(
-        model.probs([state], pcm[None, :512]), model.probs([VadState()], pcm[None, :512])
-    )
+    torch.testing.assert_close(model.probs([state], pcm[None, :512]), model.probs([VadState()], pcm[None, :512]))
 
 
 def test_audio_that_is_not_whole_windows_is_refused(model: VadModel) -> None:

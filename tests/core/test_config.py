@@ -49,7 +49,7 @@ def test_bad_settings_are_named(options: dict[str, object], message: str) -> Non
 
 
 def test_unreadable_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.json"):
+    with pytest.raises(ConfigError, match="nowhere"):
         load_config(file=tmp_path / "nowhere.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(ConfigError, match="does not hold an object"):

@@ -1,0 +1,1 @@
+"""Sockets, HTTP, wiring: the only part that knows all others."""

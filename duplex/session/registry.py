@@ -1,0 +1,138 @@
+"""All sessions of a server: admission, resume tokens, the grace period after a dropped connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from duplex.core.clock import Clock
+from duplex.core.config import ServerConfig
+from duplex.core.errors import CapacityError
+from duplex.core.events import Hello, Resume
+from duplex.core.metrics import Metrics
+from duplex.pool.pool import ModelPool
+from duplex.session.session import Session
+from duplex.session.store import SessionStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Seat:
+    """A session and who sits at it. `unseat` tells the present connection that another one took over."""
+
+    session: Session
+    token: str
+    task: asyncio.Task[None]
+    attached: bool = True
+    mic_pts: int = 0
+    detached_sec: float = 0.0
+    unseat: Callable[[], None] | None = None
+    expiry: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+
+class SessionRegistry:
+    """Opens, resumes and closes sessions. At most `max_sessions`; sessions without a connection give way first."""
+
+    def __init__(
+        self, config: ServerConfig, pool: ModelPool, store: SessionStore, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._config = config
+        self._pool = pool
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._seats: dict[str, Seat] = {}  # by token
+        self._closing: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    @property
+    def full(self) -> bool:
+        """Whether a new session would be refused."""
+        return sum(seat.attached for seat in self._seats.values()) >= self._config.max_sessions
+
+    @property
+    def busy(self) -> bool:
+        """Whether any session with a connection is in the middle of something."""
+        return any(seat.attached and seat.session.busy for seat in self._seats.values())
+
+    async def open(self, hello: Hello) -> Seat:
+        """A new session. Raises CapacityError when all are taken by live connections."""
+        while len(self._seats) >= self._config.max_sessions:
+            waiting = [seat for seat in self._seats.values() if not seat.attached]
+            if not waiting:
+                self._metrics.refusals.labels("capacity").inc()
+                raise CapacityError(f"all {self._config.max_sessions} sessions are taken")
+            await self.close(min(waiting, key=lambda seat: seat.detached_sec))
+        session = Session(
+            f"s-{secrets.token_hex(4)}",
+            self._config.session.patched(hello.session),
+            hello,
+            pool=self._pool,
+            store=self._store,
+            clock=self._clock,
+            metrics=self._metrics,
+            max_lead_ms=self._config.max_lead_ms,
+        )
+        task = asyncio.create_task(session.run(), name=f"{session.id} run")
+        seat = Seat(session, secrets.token_urlsafe(24), task)
+        self._seats[seat.token] = seat
+        self._metrics.sessions.set(len(self._seats))
+        log.info("session opened", extra={"session": session.id})
+        return seat
+
+    def resume(self, hello: Hello, resume: Resume) -> Seat | None:
+        """The session of a resume token, with a new token, if it still waits and the audio formats agree."""
+        seat = self._seats.get(resume.token)
+        if seat is None or seat.task.done():
+            return None
+        old = seat.session.hello
+        if (old.input_rate, old.output_rate) != (hello.input_rate, hello.output_rate):
+            return None
+        if seat.attached and seat.unseat is not None:
+            seat.unseat()
+        if seat.expiry is not None:
+            seat.expiry.cancel()
+        del self._seats[seat.token]
+        seat.token = secrets.token_urlsafe(24)
+        self._seats[seat.token] = seat
+        seat.attached = True
+        seat.unseat = None
+        log.info("session resumed", extra={"session": seat.session.id})
+        return seat
+
+    def detach(self, seat: Seat) -> None:
+        """The connection is gone without a goodbye: keep the session for the grace period."""
+        seat.attached = False
+        seat.unseat = None
+        seat.detached_sec = self._clock.now()
+        seat.session.pause()
+        window = self._config.resume_window_sec
+        seat.expiry = asyncio.get_running_loop().call_later(window, self._expire, seat)
+
+    async def close(self, seat: Seat) -> None:
+        """End a session and give everything back. Harmless when it ended before."""
+        self._seats.pop(seat.token, None)
+        self._metrics.sessions.set(len(self._seats))
+        if seat.expiry is not None:
+            seat.expiry.cancel()
+        seat.task.cancel()
+        await asyncio.wait([seat.task])
+        log.info("session closed", extra={"session": seat.session.id})
+
+    async def close_all(self) -> None:
+        """End every session."""
+        await asyncio.gather(*(self.close(seat) for seat in list(self._seats.values())))
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _expire(self, seat: Seat) -> None:
+        task = asyncio.get_running_loop().create_task(self.close(seat))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
