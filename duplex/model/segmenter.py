@@ -40,13 +40,19 @@ def post_process(text: str) -> str:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a reply. `text` as written; `first_token`, `token_count`: its place in the reply's tokens;
-    `hidden` [token_count, llm_dim]: the hidden states that predicted those tokens (fixture quirk 9)."""
+    """A piece of a reply.
+
+    text: as written, before `post_process`. first_token, token_count: its place in the reply's tokens.
+    hidden [token_count, llm_dim]: the hidden states that predicted those tokens (fixture quirk 9).
+    token_lengths: visible characters each token brought, to share out the segment's duration.
+    last: whether the reply ends with it; not set where the reply happens to end just behind a cut.
+    """
 
     text: str
     first_token: int
     token_count: int
     hidden: torch.Tensor
+    token_lengths: tuple[int, ...]
     last: bool = False
 
 
@@ -80,8 +86,8 @@ class TextSegmenter:
     `spoken`: set by the engine once audio of this reply exists. `text`: the reply so far, whole characters only.
     """
 
-    def __init__(self, tokenizer: Decoder, rules: SegmentRules = SERVER_RULES) -> None:
-        self.rules = rules
+    def __init__(self, tokenizer: Decoder, *, offline: bool = False) -> None:
+        self.rules = OFFLINE_RULES if offline else SERVER_RULES
         self.spoken = False
         self.text = ""
         self._tokenizer = tokenizer
@@ -89,6 +95,7 @@ class TextSegmenter:
         self._first = 0  # of the open segment, in tokens
         self._first_char = 0  # of the open segment, in self.text
         self._hidden: list[torch.Tensor] = []
+        self._lengths: list[int] = []
         # Decoding windows: tokens before `_read` have given their text; those from `_context` on are decoded
         # again with every new token, because a tokenizer may treat a text's first token differently.
         self._context = 0
@@ -104,6 +111,7 @@ class TextSegmenter:
         self._hidden.append(hidden_row)
         written = self._decode_new()
         self.text += written
+        self._lengths.append(len(written.strip()))
         return self._cut() if self._closes(written) else None
 
     def flush(self) -> Segment | None:
@@ -133,10 +141,12 @@ class TextSegmenter:
         text = self.text[self._first_char :]
         if not self._hidden or not post_process(text):
             return None
-        segment = Segment(text, self._first, len(self._hidden), torch.stack(self._hidden), last)
+        hidden = torch.stack(self._hidden)
+        segment = Segment(text, self._first, len(self._hidden), hidden, tuple(self._lengths), last)
         self._first += segment.token_count
         self._first_char = len(self.text)
         self._hidden = []
+        self._lengths = []
         return segment
 
     def _decode(self, start: int, end: int) -> str:

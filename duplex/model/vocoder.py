@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from duplex.model.codec import Codec
+from duplex.model.settings import SpeechSettings
 
 LEAD_AMPLITUDE = 0.03  # audio below this before the first sound of a reply is cut (quirk 18)
 
@@ -66,21 +67,37 @@ class VocoderSettings:
 
 
 class StreamingVocoder:
-    """The vocoder of one segment. `spoken`: whether audio of the reply has gone out before this segment, so that
-    the first-pack settings do not apply (quirk 18); it turns True with the first audio let out here.
+    """The vocoder of one reply: push the codes of a segment, flush, go on with the next segment.
 
-    Not shared between threads. `calls` lists the tokens of every vocoder call made, for tests and traces.
+    spoken: whether audio of the reply has gone out, from when on the first-pack settings no longer apply (quirk 18).
+    calls: tokens of every vocoder call made, for tests and traces. Not shared between threads.
     """
 
-    def __init__(self, codec: Codec, settings: VocoderSettings, *, spoken: bool = False) -> None:
+    def __init__(self, codec: Codec, settings: VocoderSettings) -> None:
         self.codec = codec
         self.settings = settings
-        self.spoken = spoken
+        self.spoken = False
         self.calls: list[int] = []
         self.trimmed = 0  # samples cut from the beginning
         self._tokens: list[int] = []
         self._vocoded = 0  # tokens whose audio is final
         self._pending: Tensor | None = None
+
+    @classmethod
+    def from_settings(cls, codec: Codec, settings: SpeechSettings) -> StreamingVocoder:
+        """As a checkpoint's server.json says; a decoder_N of 0 turns the segment search off."""
+        return cls(
+            codec,
+            VocoderSettings(
+                first_chunk=settings.decoder_first_chunk_size,
+                chunk=settings.decoder_chunk_size,
+                overlap=settings.decoder_chunk_overlap_size,
+                window=settings.decoder_N,
+                threshold_first=settings.decoder_seg_threshold_first_pack,
+                threshold=settings.decoder_seg_threshold,
+                search=settings.decoder_N > 0,
+            ),
+        )
 
     def push(self, token: int) -> Tensor | None:
         """Take one codec token; returns audio [n] in [-1, 1] when some may go out. At most one vocoder call."""
@@ -92,10 +109,10 @@ class StreamingVocoder:
         return self._let_out(arrived)
 
     def flush(self) -> Tensor:
-        """The segment's last audio [n], maybe empty."""
+        """The segment's last audio [n], maybe empty; the next code opens a new segment."""
         arrived = self._vocode(len(self._tokens)) if len(self._tokens) > self._vocoded else None
         rest = self._join(arrived)
-        self._pending = None
+        self._pending, self._tokens, self._vocoded = None, [], 0
         return self._lead_trimmed(rest)
 
     def _vocode(self, until: int) -> Tensor:
