@@ -145,8 +145,10 @@ class SpeakResult:
     """`pcm` float32 [n] at the codec's rate (24 kHz), maybe empty.
 
     `segment_done`: the segment is wholly spoken; give the next one.
-    `spans`: for each text token that has begun in `pcm`, (token index in the reply, sample offset in the reply's
-    audio where it begins), both counted from the start of the reply.
+    `spans`: for each text token of the segment, (token index in the reply, sample offset in the reply's
+    audio where it begins), both counted from the start of the reply. At a segment's start they are an estimate from
+    the speaking rate so far; its last result gives them again, corrected: a later span of a token replaces an
+    earlier one.
     """
 
     pcm: Float32

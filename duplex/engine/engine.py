@@ -1,0 +1,328 @@
+"""The engine over a loaded checkpoint: every step of DESIGN.md's pipeline, batched, on torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from duplex.audio import features as fbank
+from duplex.audio.vad import VadModel
+from duplex.core.types import SamplingParams, TurnDecision
+from duplex.engine.speaking import SpeechSynthesizer
+from duplex.engine.states import TorchHearState, TorchReplyState
+from duplex.engine.steps import (
+    EngineFacts,
+    HearResult,
+    HearState,
+    HearStep,
+    ListenResult,
+    ListenStep,
+    PrefillResult,
+    PrefillStep,
+    ReplyResult,
+    ReplyState,
+    ReplyStep,
+    SpeakResult,
+    SpeakStep,
+    SpeechState,
+    StepFailure,
+)
+from duplex.engine.trace import Trace
+from duplex.model.caches import BranchPool, StreamCaches
+from duplex.model.checkpoint import DuplexModel, load_checkpoint
+from duplex.model.sampling import TextSampler
+from duplex.model.segmenter import Segment, TextSegmenter
+
+DECISION_THRESHOLD = 0.5  # fixture quirk 6
+REFERENCE_STATES = {  # the codes a trace uses: "cl", "ss", "el" of fixtures' meta.json
+    TurnDecision.CONTINUE: 2,
+    TurnDecision.RESPOND: 4,
+    TurnDecision.IGNORE: 3,
+}
+STATE_CLASSES = 3  # the fourth logit of the head takes no part (quirk 6)
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+class TorchEngine:
+    """Stateless work over branches; holds weights and the slots, never a conversation.
+
+    Thread-safe as the Engine protocol asks: torch modules are only read, and each branch or state belongs to one
+    step at a time.
+    """
+
+    def __init__(self, model: DuplexModel, slots: int, max_length: int, *, trace: Trace | None = None) -> None:
+        self.model = model
+        self.llm = model.llm
+        self.branches: BranchPool = self.llm.new_pool(slots, max_length)
+        self.trace = trace
+        self._vad = VadModel()
+        self._device = self.llm.device
+        self._speech = SpeechSynthesizer(model)
+        with torch.inference_mode():
+            chat = model.chat
+            opening = torch.cat([self.llm.embed(chat.prefix), model.prompt_embeddings.to(self.llm.dtype)])
+            self._turn_opening, self._suffix = opening, self.llm.embed(chat.suffix)
+        self.facts = EngineFacts(
+            input_sample_rate=fbank.SAMPLE_RATE,
+            chunk_samples=fbank.CHUNK_SAMPLES,
+            output_sample_rate=model.codec.sample_rate,
+            samples_per_codec_token=model.codec.samples_per_token,
+            feature_shape=(fbank.CHUNK_FRAMES, fbank.MEL_BINS),
+            max_length=max_length,
+            checkpoint=str(model.folder),
+        )
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Path,
+        llm: Path | None = None,
+        device: str = "cpu",
+        slots: int = 8,
+        max_length: int = 2048,
+        *,
+        trace: Trace | None = None,
+    ) -> TorchEngine:
+        """Load a checkpoint folder; float32 on CPU, bfloat16 elsewhere. Raises CheckpointError."""
+        dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+        model = load_checkpoint(checkpoint, llm, device=device, dtype=dtype)
+        return cls(model, slots, max_length, trace=trace)
+
+    def new_hear_state(self) -> HearState:
+        """A microphone that has heard nothing yet."""
+        return TorchHearState()
+
+    def new_reply_state(
+        self, sampling: SamplingParams, forced_text: str | None = None, *, offline: bool = False
+    ) -> TorchReplyState:
+        """State for one reply; `offline` splits text as the reference's offline driver does (fixture quirk 19)."""
+        forced = None
+        if forced_text is not None:
+            forced = [*self.llm.encode(forced_text), self.model.chat.end_of_turn]
+        return TorchReplyState(
+            sampler=TextSampler(sampling),
+            segmenter=TextSegmenter(self.llm.tokenizer, offline=offline),
+            max_tokens=sampling.max_text_tokens,
+            forced=forced,
+        )
+
+    def new_speech_state(self, sampling: SamplingParams) -> SpeechState:
+        """State for speaking one reply."""
+        return self._speech.new_state(sampling)
+
+    def hear(self, steps: Sequence[HearStep]) -> list[HearResult | StepFailure]:
+        """Features and speech probabilities of one chunk of each microphone."""
+        return _guarded(steps, self._hear)
+
+    def prefill(self, steps: Sequence[PrefillStep]) -> list[PrefillResult | StepFailure]:
+        """Text into branches."""
+        return _guarded(steps, self._prefill)
+
+    def listen(self, steps: Sequence[ListenStep]) -> list[ListenResult | StepFailure]:
+        """One chunk of audio into each branch, and the state head's verdict."""
+        return _guarded(steps, self._listen)
+
+    def reply(self, steps: Sequence[ReplyStep]) -> list[ReplyResult | StepFailure]:
+        """A few more text tokens of each reply."""
+        return _guarded(steps, self._reply)
+
+    def speak(self, steps: Sequence[SpeakStep]) -> list[SpeakResult | StepFailure]:
+        """Each segment a little further."""
+        return _guarded(steps, lambda batch: [self._speech.speak(step) for step in batch])
+
+    @torch.inference_mode()
+    def _hear(self, steps: Sequence[HearStep]) -> list[HearResult]:
+        states = [cast(TorchHearState, step.state) for step in steps]
+        pcm = torch.stack([torch.from_numpy(step.pcm) for step in steps])
+        probs = self._vad.probs([state.vad for state in states], pcm)
+        features = fbank.push_batch([state.fbank for state in states], pcm)
+        return [
+            HearResult(row, tuple(float(p) for p in speech)) for row, speech in zip(features, probs, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _prefill(self, steps: Sequence[PrefillStep]) -> list[PrefillResult]:
+        chat = self.model.chat
+        rows = []
+        for step in steps:
+            if step.role == "system":
+                ids = chat.system(step.text)
+            elif step.role == "user":
+                ids = [*chat.prefix, *self.llm.encode(step.text)]
+            else:
+                raise ValueError(f"prefill role {step.role!r} is neither 'system' nor 'user'")
+            rows.append(self.llm.embed(ids))
+            self.branches.require(step.branch, len(ids))
+        hidden = self.llm.forward(self.branches, [step.branch for step in steps], rows)
+        for step, row, out in zip(steps, rows, hidden, strict=True):
+            step.branch.stream = StreamCaches()
+            if self.trace is not None and step.role == "system":
+                self.trace.add("system_token_ids!", torch.tensor(chat.system(step.text)))
+                self.trace.add("system_llm_in!", row)
+                self.trace.add("system_llm_out!", out)
+                self.trace.add("system_state_logits!", self.model.state_head(out[-1]))
+        return [PrefillResult(step.branch.length) for step in steps]
+
+    @torch.inference_mode()
+    def _listen(self, steps: Sequence[ListenStep]) -> list[ListenResult]:
+        positions = self.model.encoder.dims.chunk // 2
+        for step in steps:
+            opening = len(self._turn_opening) if step.first else 0
+            self.branches.require(step.branch, opening + positions)
+        caches = [StreamCaches() if step.first else step.branch.stream.copy() for step in steps]
+        chunk = torch.stack([step.features for step in steps]).to(self._device, self.llm.dtype)
+        encoded = self.model.encoder.chunk(chunk, caches)
+        adapted = self.model.adapter.chunk(encoded, caches)
+        rows = [
+            torch.cat([self._turn_opening, row]) if step.first else row
+            for step, row in zip(steps, adapted, strict=True)
+        ]
+        hidden = self.llm.forward(self.branches, [step.branch for step in steps], rows)
+        for step, cache in zip(steps, caches, strict=True):
+            step.branch.stream = cache
+        logits = self.model.state_head(torch.stack([h[-1] for h in hidden])).float()
+        probs = torch.softmax(logits[:, :STATE_CLASSES], dim=-1)
+        if self.trace is not None:
+            self._trace_listen(steps, encoded, adapted, rows, hidden, logits, probs)
+        return [
+            ListenResult(_triple(p), decide(_triple(p)), step.branch.length)
+            for p, step in zip(probs, steps, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _reply(self, steps: Sequence[ReplyStep]) -> list[ReplyResult]:
+        states = [cast(TorchReplyState, step.state) for step in steps]
+        began = [(len(state.tokens), len(state.text)) for state in states]
+        segments: list[list[Segment]] = [[] for _ in steps]
+        for step, state in zip(steps, states, strict=True):
+            state.segmenter.spoken = step.spoken
+        for _ in range(max(step.max_tokens for step in steps)):
+            active = [
+                i
+                for i, (step, state) in enumerate(zip(steps, states, strict=True))
+                if not state.finished and not segments[i] and len(state.tokens) - began[i][0] < step.max_tokens
+            ]
+            if not active:
+                break
+            rows = [self._next_input(states[i]) for i in active]
+            if self.trace is not None and not states[active[0]].started:
+                self._trace_conversation_format()
+            hidden = self.llm.forward(self.branches, [steps[i].branch for i in active], rows)
+            last = torch.stack([h[-1] for h in hidden])
+            for i, row, logits in zip(active, last, self.llm.logits(last), strict=True):
+                if self.trace is not None:
+                    self.trace.add("reply_llm_out_last", row)
+                    self.trace.add("reply_logits", logits)
+                    self.trace.add("reply_kv_len", steps[i].branch.length)
+                state = states[i]
+                if not state.started:
+                    state.started, state.start_length = True, steps[i].branch.length
+                segments[i] += self._take_token(state, row, logits)
+        return [
+            ReplyResult(
+                tuple(state.tokens[start:]), state.text[chars:], tuple(pieces), state.finished, step.branch.length
+            )
+            for step, state, (start, chars), pieces in zip(steps, states, began, segments, strict=True)
+        ]
+
+    def _next_input(self, state: TorchReplyState) -> Tensor:
+        if not state.started:
+            return self._suffix
+        assert state.pending is not None
+        return self.llm.embed([state.pending])
+
+    def _take_token(self, state: TorchReplyState, hidden: Tensor, logits: Tensor) -> list[Segment]:
+        """Sample (or force) the token that `hidden` predicts; returns segments it completes."""
+        token = state.forced.pop(0) if state.forced else state.sampler.sample(logits)
+        if self.trace is not None:
+            self.trace.add("reply_tokens", token)
+        if token == self.model.chat.end_of_turn:
+            state.finished, state.pending = True, None
+        else:
+            state.pending = token
+            state.tokens.append(token)
+            state.text = self.llm.tokenizer.decode(state.tokens).rstrip("�")
+            if self.trace is not None:
+                self.trace.add("reply_hidden", hidden)
+            done = state.segmenter.push(token, hidden.clone())
+            state.finished = len(state.tokens) >= state.max_tokens and not state.forced
+            if not state.finished:
+                return [done] if done else []
+            rest = state.segmenter.flush()
+            return [piece for piece in (done, rest) if piece]
+        rest = state.segmenter.flush()
+        return [rest] if rest else []
+
+    def _trace_conversation_format(self) -> None:
+        assert self.trace is not None
+        chat = self.model.chat
+        self.trace.add("prefix_token_ids!", torch.tensor(chat.prefix))
+        self.trace.add("prompt_embeds!", self.model.prompt_embeddings)
+        self.trace.add("suffix_token_ids!", torch.tensor(chat.suffix))
+        self.trace.add("suffix_llm_in!", self._suffix)
+
+    def _trace_listen(
+        self,
+        steps: Sequence[ListenStep],
+        encoded: Tensor,
+        adapted: Tensor,
+        rows: Sequence[Tensor],
+        hidden: Sequence[Tensor],
+        logits: Tensor,
+        probs: Tensor,
+    ) -> None:
+        assert self.trace is not None
+        for i, step in enumerate(steps):
+            stream = step.branch.stream
+            self.trace.add("fbank", step.features)
+            self.trace.add("enc", encoded[i])
+            self.trace.add("adapter", adapted[i])
+            self.trace.add("listen_llm_in+", rows[i])
+            self.trace.add("listen_llm_out_last", hidden[i][-1])
+            self.trace.add("state_logits", logits[i])
+            self.trace.add("state_prob", probs[i])
+            self.trace.add("stat_out", REFERENCE_STATES[decide(_triple(probs[i]))])
+            self.trace.add("kv_len", step.branch.length)
+            self.trace.add("pe_index_out", stream.pe_index)
+            self.trace.add("enc_cache_shape", torch.tensor([list(k.shape) for k in stream.encoder_k]))
+            self.trace.add("adapter_cache_shape", torch.tensor([list(c.shape) for c in stream.adapter]))
+            for block, (k, v) in enumerate(zip(stream.encoder_k, stream.encoder_v, strict=True)):
+                self.trace.add(f"enc_cache_final.{block}.k!", k)
+                self.trace.add(f"enc_cache_final.{block}.v!", v)
+            for entry, context in enumerate(stream.adapter):
+                self.trace.add(f"adapter_cache_final.{entry}!", context)
+
+
+def decide(probs: tuple[float, float, float]) -> TurnDecision:
+    """IGNORE is tested before RESPOND, each against 0.5 (fixture quirk 6)."""
+    if probs[TurnDecision.IGNORE] > DECISION_THRESHOLD:
+        return TurnDecision.IGNORE
+    if probs[TurnDecision.RESPOND] > DECISION_THRESHOLD:
+        return TurnDecision.RESPOND
+    return TurnDecision.CONTINUE
+
+
+def _triple(row: Tensor) -> tuple[float, float, float]:
+    a, b, c = row.tolist()
+    return a, b, c
+
+
+def _guarded(steps: Sequence[S], run: Callable[[Sequence[S]], list[R]]) -> list[R | StepFailure]:
+    """Run a batch; when it fails, run each step alone so that only the guilty one fails."""
+    if not steps:
+        return []
+    try:
+        return list(run(steps))
+    except Exception as error:
+        if len(steps) == 1:
+            return [StepFailure(error)]
+    out: list[R | StepFailure] = []
+    for step in steps:
+        out += _guarded([step], run)
+    return out

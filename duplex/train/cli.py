@@ -1,0 +1,63 @@
+"""`bin/train.py`: run stages, or evaluate a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from duplex.core.errors import DuplexError
+from duplex.train.corpus import build_corpus, load_corpus
+from duplex.train.pipeline import STAGES, Pipeline
+from duplex.train.presets import PRESETS
+from duplex.train.voices import SynthesisError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of the training program."""
+    top = argparse.ArgumentParser(prog="train.py", description=__doc__)
+    top.add_argument("stage", choices=["all", *STAGES, "evaluate"], help="a stage, all of them, or evaluate")
+    top.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
+    top.add_argument("--work", type=Path, default=Path("runs"), help="corpora, logs, intermediate weights")
+    top.add_argument("--out", type=Path, default=Path("checkpoints/tiny"), help="the checkpoint")
+    top.add_argument("--seed", type=int, default=1)
+    top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    top.add_argument("--threads", type=int, default=0, help="torch threads (0: its own choice)")
+    top.add_argument("--count", type=int, default=300, help="questions of an evaluation")
+    top.add_argument("--json", type=Path, default=None, help="where an evaluation writes its figures")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        if options.stage == "evaluate":
+            return _evaluate(options)
+        pipeline = Pipeline(PRESETS[options.preset], options.work, options.out, options.seed, options.device)
+        for stage in STAGES if options.stage == "all" else [options.stage]:
+            pipeline.run(stage)
+    except (DuplexError, FileNotFoundError, SynthesisError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from duplex.engine.engine import TorchEngine
+    from duplex.train.evaluate import evaluate
+
+    folder = options.work / "corpus" / "asr_test"
+    if not list(folder.glob("*.index.jsonl")):
+        build_corpus("asr", folder, PRESETS[options.preset].test_hours, options.seed + 6, split="test")
+    engine = TorchEngine.load(options.out, None, options.device, slots=4, max_length=1024)
+    out = options.json or options.out / "evaluation.json"
+    figures = evaluate(engine, load_corpus(folder), options.count, options.seed, out)
+    for key, value in figures.items():
+        if key != "wrong_examples":
+            print(f"{key:32} {value}")
+    return 0

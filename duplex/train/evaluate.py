@@ -1,0 +1,138 @@
+"""Figures of a checkpoint on voices and phrasings that training never saw."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchaudio
+from tqdm import tqdm
+
+from duplex.core.types import SamplingParams
+from duplex.engine.engine import TorchEngine
+from duplex.engine.offline import Answer, Conversation
+from duplex.engine.steps import Float32, PrefillStep, ReplyStep, StepFailure
+from duplex.train.augment import augment
+from duplex.train.corpus import Utterance
+from duplex.train.ctc_stage import word_errors
+from duplex.train.voices import AGENT_VOICE, synthesize
+from duplex.train.world import answer_is_right
+
+SAMPLE_RATE = 16000
+END_WITHIN_SEC = 0.64
+OUTSIDE_PREFIX = "outside"
+
+
+@dataclass
+class Result:
+    """One question: the reply, whether it was right, and when the turn was taken, seconds after the last sample."""
+
+    utterance: Utterance
+    answer: Answer
+    right: bool
+    taken_after_sec: float | None
+
+
+def ask(engine: TorchEngine, utterance: Utterance, rng: random.Random, condition: str) -> Result:
+    """Put one recording to a fresh conversation that holds its context as text."""
+    assert utterance.turn is not None
+    pcm = utterance.samples()
+    if condition == "noisy":
+        pcm = augment(pcm, rng, 1.0)
+    lead = rng.randint(int(0.3 * SAMPLE_RATE), int(0.8 * SAMPLE_RATE))
+    with Conversation(engine) as conversation:
+        for turn in utterance.context:
+            say_before(engine, conversation, turn.user, turn.reply)
+        answer = conversation.hear(np.pad(pcm, (lead, 0)))
+    taken = None if answer.decision_sample is None else (answer.decision_sample - lead - len(pcm)) / SAMPLE_RATE
+    return Result(utterance, answer, answer_is_right(utterance.turn, answer.text), taken)
+
+
+def say_before(engine: TorchEngine, conversation: Conversation, user: str, reply: str) -> None:
+    """Put a finished exchange into the conversation as text."""
+    _check(engine.prefill([PrefillStep(conversation.branch, "user", user)])[0])
+    state = engine.new_reply_state(SamplingParams(), forced_text=reply)
+    while not state.finished:
+        _check(engine.reply([ReplyStep(conversation.branch, state, max_tokens=64)])[0])
+
+
+def spoken_word_errors(answers: Sequence[tuple[str, Float32, int]]) -> float:
+    """Word error of pocketsphinx (its own en-us model and language model) over (text, audio, rate)."""
+    from pocketsphinx import Decoder
+
+    decoder = Decoder(loglevel="FATAL")
+    wrong = words = 0
+    for text, pcm, rate in answers:
+        wave = torchaudio.functional.resample(torch.from_numpy(pcm), rate, SAMPLE_RATE).clamp(-1, 1).numpy()
+        decoder.start_utt()
+        decoder.process_raw((np.pad(wave, 4000) * 32767).astype(np.int16).tobytes(), full_utt=True)
+        decoder.end_utt()
+        heard = decoder.hyp().hypstr if decoder.hyp() else ""
+        e, n = word_errors(_plain(text), _plain(re.sub(r"\(\d+\)", "", heard)))
+        wrong, words = wrong + e, words + n
+    return wrong / max(1, words)
+
+
+def evaluate(engine: TorchEngine, corpus: Sequence[Utterance], count: int, seed: int, out: Path | None) -> dict[str, Any]:
+    """All figures; written to `out` as JSON where given."""
+    rng = random.Random(seed)
+    usable = [u for u in corpus if u.turn is not None]
+    figures: dict[str, Any] = {"questions": min(count, len(usable)), "checkpoint": engine.facts.checkpoint}
+    chosen = rng.sample(usable, min(count, len(usable)))
+    clean: list[Result] = []
+    for condition in ("clean", "noisy"):
+        results = [ask(engine, u, rng, condition) for u in tqdm(chosen, desc=condition, mininterval=5.0)]
+        inside = [r for r in results if r.utterance.turn and not r.utterance.turn.intent.startswith(OUTSIDE_PREFIX)]
+        outside = [r for r in results if r not in inside]
+        figures[f"{condition}_right_in_world"] = _share([r.right for r in inside])
+        figures[f"{condition}_refused_outside"] = _share([r.right for r in outside])
+        taken = [r.taken_after_sec for r in results]
+        figures[f"{condition}_end_within_640_ms"] = _share([t is not None and 0 <= t <= END_WITHIN_SEC for t in taken])
+        figures[f"{condition}_taken_before_end"] = _share([t is not None and t < 0 for t in taken])
+        decided = [t for t in taken if t is not None and t >= 0]
+        figures[f"{condition}_end_median_sec"] = round(statistics.median(decided), 3) if decided else None
+        if condition == "clean":
+            clean = results
+            figures["wrong_examples"] = [
+                {"user": r.utterance.text, "voice": r.utterance.voice, "reply": r.answer.text}
+                for r in results
+                if not r.right
+            ][:25]
+    spoken = [r for r in clean if len(r.answer.pcm)][:60]
+    rate = engine.facts.output_sample_rate
+    figures["reply_word_error"] = round(spoken_word_errors([(r.answer.text, r.answer.pcm, rate) for r in spoken]), 4)
+    source = [(r.answer.text, synthesize(r.answer.text, AGENT_VOICE), SAMPLE_RATE) for r in spoken]
+    figures["source_voice_word_error"] = round(spoken_word_errors(source), 4)
+    audio = sum(len(r.answer.pcm) for r in clean) / rate
+    compute = sum(r.answer.stage_ms.get("reply", 0) + r.answer.stage_ms.get("speak", 0) for r in clean) / 1000
+    figures["speaking_real_time_factor"] = round(compute / max(audio, 1e-9), 4)
+    listening = [r.answer.stage_ms.get("listen", 0) / max(1, r.answer.stage_calls.get("listen", 1)) for r in clean]
+    figures["listen_chunk_ms"] = round(statistics.median(listening), 2)
+    first = [r.answer.first_audio_ms for r in clean if r.answer.first_audio_ms is not None]
+    figures["first_audio_after_decision_ms"] = round(statistics.median(first), 1) if first else None
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(figures | {"at": time.strftime("%Y-%m-%d")}, indent=1))
+    return figures
+
+
+def _share(flags: Sequence[bool]) -> float | None:
+    return round(sum(flags) / len(flags), 4) if flags else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"[a-z']+", text.lower().replace("-", " ")))
+
+
+def _check(result: object) -> None:
+    if isinstance(result, StepFailure):
+        raise result.error

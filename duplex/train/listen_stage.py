@@ -1,0 +1,244 @@
+"""Stage 3: attach speech to the frozen LLM. First the adapter (encoder frozen too), then the state head on timed
+turns, with the encoder and adapter moving along.
+
+The adapter learns two things at once: to put the embedding of each piece where CTC heard it, and whatever makes the
+frozen LLM give the right reply. The second gradient passes through the LLM, whose weights never change.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
+from duplex.model.adapter import Adapter
+from duplex.model.encoder import SpeechEncoder
+from duplex.train.corpus import Utterance
+from duplex.train.ctc_stage import BLANK_ID, mask_features, pad_features, placed, stream_features
+from duplex.train.loop import LoopOptions, train
+from duplex.train.text_llm import IGNORED, PROMPT_POSITIONS, DialogueWriter
+from duplex.train.world import Dialogue, Turn
+
+POSITIONS_PER_CHUNK = 2
+STATE_CLASSES = 4
+ALIGN_WEIGHT = 0.5
+CTC_WEIGHT = 0.3
+STATE_WEIGHT = 1.0
+
+
+@dataclass
+class Spoken:
+    """One user turn for training: features from the start of the turn, and what surrounds it.
+
+    features [3 + 16 * chunks, 80]; labels: per chunk class or IGNORED (empty: no state loss);
+    before: token ids already in the conversation, up to and with the user prefix; reply None: nothing follows.
+    """
+
+    features: Tensor
+    text: str
+    before: list[int]
+    reply: str | None
+    labels: list[int] = field(default_factory=list)
+
+
+class ListenModel(nn.Module):
+    """Encoder, CTC head, adapter, prompt embeddings and state head around a frozen LLM (not a submodule)."""
+
+    def __init__(self, encoder: SpeechEncoder, ctc_head: nn.Linear, adapter: Adapter, llm: Any, audio_start: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = ctc_head
+        self.adapter = adapter
+        table = llm.get_input_embeddings().weight
+        self.prompt_embeddings = nn.Parameter(table[audio_start].detach().float().repeat(PROMPT_POSITIONS, 1).clone())
+        self.state_head = nn.Linear(table.shape[1], STATE_CLASSES)
+        self._llm = [llm]  # in a list, so that its weights are neither saved nor trained here
+        self._scale = float(table.detach().float().square().mean())
+
+    @property
+    def llm(self) -> Any:
+        """The frozen language model."""
+        return self._llm[0]
+
+    def forward(
+        self, batch: Sequence[Spoken], writer: DialogueWriter, masked: Tensor, *, train_encoder: bool
+    ) -> dict[str, Tensor]:
+        """All losses of one batch; `masked` is the padded, masked features [batch, frames, 80]."""
+        device = self.prompt_embeddings.device
+        lengths = [(len(item.features) - CHUNK_FRAMES + NEW_FRAMES) // NEW_FRAMES * 4 for item in batch]
+        with torch.set_grad_enabled(train_encoder and torch.is_grad_enabled()):
+            encoded = self.encoder(masked.to(device))
+            log_probs = F.log_softmax(self.head(encoded).float(), dim=-1)
+        adapted = self.adapter(encoded)
+        targets = [writer.encode(item.text) if item.text else [] for item in batch]
+        losses: dict[str, Tensor] = {}
+        losses["align"] = self._align_loss(adapted, log_probs, targets, lengths, writer.blank)
+        if train_encoder:
+            losses["ctc"] = _ctc_loss(log_probs, targets, lengths)
+        losses |= self._language_losses(batch, writer, adapted, lengths)
+        total = losses["reply"] + ALIGN_WEIGHT * losses["align"]
+        if "ctc" in losses:
+            total = total + CTC_WEIGHT * losses["ctc"]
+        if "state" in losses:
+            total = total + STATE_WEIGHT * losses["state"]
+        return {"loss": total, **losses}
+
+    def _align_loss(
+        self, adapted: Tensor, log_probs: Tensor, targets: list[list[int]], lengths: list[int], blank: int
+    ) -> Tensor:
+        table = self.llm.get_input_embeddings().weight.float()
+        terms = []
+        for row, (target, length) in enumerate(zip(targets, lengths, strict=True)):
+            positions = place_pieces(log_probs[row, :length].detach(), target, blank)
+            if positions is None:
+                continue
+            wanted = table[positions.to(table.device)]
+            error = (adapted[row, : length // 2].float() - wanted).square().mean(-1) / self._scale
+            weight = torch.where(positions.to(table.device) == blank, 1.0, 3.0)
+            terms.append((error * weight).sum() / weight.sum())
+        return torch.stack(terms).mean() if terms else adapted.sum() * 0.0
+
+    def _language_losses(
+        self, batch: Sequence[Spoken], writer: DialogueWriter, adapted: Tensor, lengths: list[int]
+    ) -> dict[str, Tensor]:
+        device = adapted.device
+        embedding = self.llm.get_input_embeddings()
+        rows, targets, state_at, state_labels = [], [], [], []
+        for index, item in enumerate(batch):
+            before = embedding(torch.tensor(item.before, device=device)).float()
+            audio = adapted[index, : lengths[index] // 2].float()
+            parts = [before, self.prompt_embeddings, audio]
+            start = len(item.before) + PROMPT_POSITIONS
+            for chunk, label in enumerate(item.labels):
+                if label != IGNORED:
+                    state_at.append((index, start + POSITIONS_PER_CHUNK * (chunk + 1) - 1))
+                    state_labels.append(label)
+            target = [IGNORED] * (start + len(audio))
+            if item.reply is not None:
+                suffix, reply = list(writer.chat.suffix), writer.encode(item.reply)
+                parts.append(embedding(torch.tensor([*suffix, *reply], device=device)).float())
+                target += [IGNORED] * (len(suffix) - 1) + [*reply, writer.chat.end_of_turn]
+            rows.append(torch.cat(parts))
+            targets.append(torch.tensor(target))
+        embeds = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        wanted = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(device)
+        hidden = self.llm.model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        picked = wanted != IGNORED
+        losses = {}
+        if bool(picked.any()):
+            logits = self.llm.lm_head(hidden[picked]).float()
+            losses["reply"] = F.cross_entropy(logits, wanted[picked])
+        else:
+            losses["reply"] = hidden.sum() * 0.0
+        if state_at:
+            at = torch.tensor(state_at, device=device)
+            logits = self.state_head(hidden[at[:, 0], at[:, 1]]).float()[:, : STATE_CLASSES - 1]
+            wanted_state = torch.tensor(state_labels, device=device)
+            losses["state"] = F.cross_entropy(logits, wanted_state, weight=torch.tensor(STATE_BALANCE, device=device))
+            losses["state_right"] = (logits.argmax(-1) == wanted_state).float().mean()
+        return losses
+
+
+STATE_BALANCE = (1.0, 1.0, 1.0)
+
+
+def place_pieces(log_probs: Tensor, target: list[int], blank: int) -> Tensor | None:
+    """Which embedding each 80 ms position should hold, from the best CTC alignment [frames / 2].
+
+    None when the target does not fit into the frames. A piece whose position is taken goes to the next free one.
+    """
+    frames = log_probs.shape[0]
+    positions = torch.full((frames // 2,), blank)
+    if not target:
+        return positions
+    repeats = sum(a == b for a, b in zip(target, target[1:], strict=False))
+    if len(target) + repeats > frames:
+        return None
+    path, _ = torchaudio.functional.forced_align(
+        log_probs[None].cpu(), torch.tensor([target], dtype=torch.int32), blank=BLANK_ID
+    )
+    previous, taken = BLANK_ID, -1
+    for frame, token in enumerate(path[0].tolist()):
+        if token not in (BLANK_ID, previous):
+            taken = max(frame // 2, taken + 1)
+            if taken >= len(positions):
+                return None
+            positions[taken] = token
+        previous = token
+    return positions
+
+
+def _ctc_loss(log_probs: Tensor, targets: list[list[int]], lengths: list[int]) -> Tensor:
+    flat = torch.tensor([token for target in targets for token in target])
+    return F.ctc_loss(
+        log_probs.transpose(0, 1), flat.to(log_probs.device), torch.tensor(lengths),
+        torch.tensor([len(target) for target in targets]), blank=BLANK_ID, zero_infinity=True,
+    )  # fmt: skip
+
+
+def conversation_before(writer: DialogueWriter, context: Sequence[Turn], rng: random.Random, *, cut: bool) -> list[int]:
+    """Token ids up to and with the prefix of the next user turn; with `cut` the last reply was heard in part."""
+    ids, _, _ = writer.write(Dialogue(list(context)), rng) if context else (writer.chat.system(), [], [])
+    if cut and context:
+        reply = writer.encode(context[-1].reply)
+        drop = rng.randint(0, len(reply))
+        ids = ids[: len(ids) - drop] if drop else ids
+    return [*ids, *writer.chat.prefix]
+
+
+def adapter_items(corpus: Sequence[Utterance], writer: DialogueWriter, seed: int) -> Iterator[Spoken]:
+    """Endless single turns with their conversations."""
+    rng = random.Random(seed)
+    usable = [u for u in corpus if u.turn is not None]
+    while True:
+        rng.shuffle(usable)
+        for utterance in usable:
+            assert utterance.turn is not None
+            before = conversation_before(writer, utterance.context, rng, cut=rng.random() < 0.2)
+            yield Spoken(stream_features(placed(utterance, rng)), utterance.text, before, utterance.turn.reply)
+
+
+def grouped(items: Iterator[Spoken], size: int) -> Iterator[list[Spoken]]:
+    """Batches of similar length: every `16 * size` items are sorted and cut."""
+    rng = random.Random(0)
+    while True:
+        block = sorted((next(items) for _ in range(16 * size)), key=lambda item: len(item.features))
+        batches = [block[at : at + size] for at in range(0, len(block), size)]
+        rng.shuffle(batches)
+        yield from batches
+
+
+def run(
+    model: ListenModel,
+    writer: DialogueWriter,
+    items: Iterator[Spoken],
+    folder: Path,
+    options: LoopOptions,
+    *,
+    name: str,
+    batch: int,
+    train_encoder: bool,
+    device: str = "cpu",
+) -> None:
+    """Train on `items`; the LLM stays as it is."""
+    model.llm.requires_grad_(False)
+    model.encoder.requires_grad_(train_encoder)
+    model.head.requires_grad_(train_encoder)
+    rng = random.Random(1)
+
+    def loss_of(group: Any) -> dict[str, Tensor]:
+        features, _ = pad_features([item.features for item in group])
+        fill = model.encoder.global_cmvn.mean.cpu()
+        masked = mask_features(features, rng, fill) if rng.random() < 0.7 else features
+        out: dict[str, Tensor] = model(group, writer, masked, train_encoder=train_encoder)
+        return out
+
+    train(name, model, grouped(items, batch), loss_of, folder, options, device=device)

@@ -1,0 +1,159 @@
+"""One training loop for every stage: schedule, logging, curves, resumable state."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+LOG_EVERY = 20  # steps between two rows of the log
+SAVE_EVERY_SEC = 120.0
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long and how fast to train. `warmup` and `floor` shape a cosine schedule of the learning rate."""
+
+    steps: int
+    learning_rate: float
+    warmup: int = 200
+    floor: float = 0.05
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.98)
+    bf16: bool = True
+
+
+def rate_at(step: int, options: LoopOptions) -> float:
+    """Learning rate of `step`: linear warm-up, then a cosine down to `floor` times the peak."""
+    if step < options.warmup:
+        return options.learning_rate * (step + 1) / options.warmup
+    progress = min(1.0, (step - options.warmup) / max(1, options.steps - options.warmup))
+    shape = options.floor + (1 - options.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+    return options.learning_rate * shape
+
+
+def train(
+    name: str,
+    module: nn.Module,
+    batches: Iterator[object],
+    loss_of: Callable[[object], dict[str, Tensor]],
+    folder: Path,
+    options: LoopOptions,
+    *,
+    device: str = "cpu",
+    evaluate: Callable[[], dict[str, float]] | None = None,
+    evaluate_every: int = 0,
+) -> None:
+    """Minimise `loss_of(batch)["loss"]` over the trainable parameters of `module`.
+
+    Goes on from `folder/state.pt` when it exists; writes that file every two minutes, `log.csv` and `curve.png`.
+    A step whose loss or gradient is not finite is left out and counted.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if p.dim() > 1]
+    plain = [p for p in parameters if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": options.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=options.learning_rate,
+        betas=options.betas,
+    )
+    state_file = folder / "state.pt"
+    start, seconds = 0, 0.0
+    if state_file.exists():
+        state = torch.load(state_file, map_location=device, weights_only=True)
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, seconds = state["step"], state["seconds"]
+    log = _Log(folder, resume=start > 0)
+    saved = begun = time.monotonic()
+    module.train()
+    progress = tqdm(range(start, options.steps), initial=start, total=options.steps, desc=name, mininterval=5.0)
+    skipped = 0
+    sums: dict[str, float] = {}
+    for step in progress:
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(step, options)
+        batch = next(batches)
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=options.bf16):
+            losses = loss_of(batch)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(parameters, options.clip_norm)
+        if torch.isfinite(norm):
+            optimizer.step()
+        else:
+            skipped += 1
+        for key, value in losses.items():
+            sums[key] = sums.get(key, 0.0) + float(value.detach())
+        if (step + 1) % LOG_EVERY == 0:
+            row = {key: value / LOG_EVERY for key, value in sums.items()}
+            sums = {}
+            log.add(step + 1, row | {"skipped": float(skipped)})
+            progress.set_postfix({key: f"{value:.3f}" for key, value in row.items()})
+        if evaluate is not None and evaluate_every and (step + 1) % evaluate_every == 0:
+            module.eval()
+            with torch.inference_mode():
+                figures = evaluate()
+            log.add(step + 1, {f"eval_{key}": value for key, value in figures.items()})
+            tqdm.write(f"{name} step {step + 1}: " + " ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+            module.train()
+        if time.monotonic() - saved > SAVE_EVERY_SEC or step + 1 == options.steps:
+            saved = time.monotonic()
+            spent = seconds + saved - begun
+            state = {
+                "module": module.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+                "seconds": spent,
+            }
+            torch.save(state, state_file.with_suffix(".tmp"))
+            state_file.with_suffix(".tmp").replace(state_file)
+            (folder / "time.json").write_text(json.dumps({"seconds": round(spent, 1), "steps": step + 1}))
+            log.plot()
+    module.eval()
+
+
+class _Log:
+    """Rows of figures in log.csv, and their curves in curve.png."""
+
+    def __init__(self, folder: Path, *, resume: bool) -> None:
+        self._csv = folder / "log.csv"
+        self._png = folder / "curve.png"
+        if not resume:
+            self._csv.unlink(missing_ok=True)
+
+    def add(self, step: int, figures: dict[str, float]) -> None:
+        """Append one row a figure: step, name, value."""
+        with self._csv.open("a", newline="") as handle:
+            csv.writer(handle).writerows((step, key, f"{value:.6g}") for key, value in figures.items())
+
+    def plot(self) -> None:
+        """Draw every figure over steps."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plt
+
+        series: dict[str, list[tuple[int, float]]] = {}
+        with self._csv.open(newline="") as handle:
+            for step, key, value in csv.reader(handle):
+                series.setdefault(key, []).append((int(step), float(value)))
+        series.pop("skipped", None)
+        figure, axes = plt.subplots(1, len(series), figsize=(4 * len(series), 3), squeeze=False)
+        for axis, (key, points) in zip(axes[0], series.items(), strict=True):
+            axis.plot([p[0] for p in points], [p[1] for p in points])
+            axis.set_title(key)
+            axis.set_xlabel("step")
+        figure.tight_layout()
+        figure.savefig(self._png, dpi=80)
+        plt.close(figure)

@@ -1,0 +1,167 @@
+"""All stages in order, each resumable, from nothing to a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from duplex.model.adapter import Adapter, AdapterDims
+from duplex.model.checkpoint import SpeechSettings
+from duplex.model.speech_decoder import SpeechDecoder
+from duplex.train import codec_stage, ctc_stage, listen_stage, speak_stage, text_llm
+from duplex.train.codec_stage import CodecTrainer
+from duplex.train.corpus import Kind, build_corpus, load_corpus
+from duplex.train.ctc_stage import CtcModel
+from duplex.train.export import export
+from duplex.train.listen_stage import ListenModel
+from duplex.train.presets import Preset
+from duplex.train.scenarios import load_pools
+from duplex.train.state_stage import state_items
+from duplex.train.text_llm import AUDIO_START, DialogueWriter
+
+STAGES = ("data", "text", "ctc", "adapter", "state", "codec", "speech", "export")
+
+
+class Pipeline:
+    """The stages of one run; `work` holds corpora, logs and intermediate weights."""
+
+    def __init__(self, preset: Preset, work: Path, out: Path, seed: int, device: str) -> None:
+        self.preset = preset
+        self.work = work
+        self.out = out
+        self.seed = seed
+        self.device = device
+        self.llm_folder = work / "llm"
+
+    def run(self, stage: str) -> None:
+        """Run one stage. Raises KeyError for an unknown one, FileNotFoundError when an earlier one is missing."""
+        steps: dict[str, Callable[[], None]] = {
+            "data": self.data,
+            "text": self.text,
+            "ctc": self.ctc,
+            "adapter": self.adapter,
+            "state": self.state,
+            "codec": self.codec,
+            "speech": self.speech,
+            "export": self.export,
+        }
+        began = time.monotonic()
+        steps[stage]()
+        print(f"stage {stage}: done in {time.monotonic() - began:.0f} s", flush=True)
+
+    def corpus(self, name: str) -> Path:
+        """Folder of one corpus."""
+        return self.work / "corpus" / name
+
+    def data(self) -> None:
+        """Synthesize every corpus."""
+        p = self.preset
+        plan: list[tuple[str, Kind, float]] = [
+            ("agent", "agent", p.agent_hours),
+            ("asr", "asr", p.asr_hours),
+            ("split_turns", "split_turns", p.split_turn_hours),
+            ("backchannels", "backchannels", p.event_hours),
+            ("noise", "noise", 3 * p.event_hours),
+        ]
+        for name, kind, hours in plan:
+            build_corpus(kind, self.corpus(name), hours, self.seed)
+        build_corpus("asr", self.corpus("asr_test"), p.test_hours, self.seed + 6, split="test")
+
+    def text(self) -> None:
+        """Tokenizer and text LLM."""
+        text_llm.run(
+            self.work / "text_llm", self.llm_folder, self.preset.llm, self.preset.text_steps, self.seed,
+            device=self.device,
+        )  # fmt: skip
+
+    def ctc(self) -> None:
+        """CTC pre-training of the encoder."""
+        ctc_stage.run(
+            load_corpus(self.corpus("asr")), load_corpus(self.corpus("asr_test")), self._tokenizer(),
+            self.work / "ctc", self.preset.encoder, self.preset.ctc_steps, self.seed, device=self.device,
+        )  # fmt: skip
+
+    def adapter(self) -> None:
+        """Adapter and prompt embeddings on single turns; encoder and LLM stand still."""
+        model, writer = self._listen_model("ctc")
+        items = listen_stage.adapter_items(load_corpus(self.corpus("asr")), writer, self.seed)
+        listen_stage.run(
+            model, writer, items, self.work / "adapter", self.preset.adapter_steps, name="adapter",
+            batch=self.preset.adapter_batch, train_encoder=False, device=self.device,
+        )  # fmt: skip
+
+    def state(self) -> None:
+        """State head on timed turns; encoder and adapter move along."""
+        model, writer = self._listen_model("adapter")
+        pools = load_pools(*(self.corpus(name) for name in ("asr", "split_turns", "backchannels", "noise")))
+        listen_stage.run(
+            model, writer, state_items(pools, writer, self.seed), self.work / "state", self.preset.state_steps,
+            name="state", batch=self.preset.adapter_batch, train_encoder=True, device=self.device,
+        )  # fmt: skip
+
+    def codec(self) -> None:
+        """Codec on the agent's voice."""
+        clips = [clip.pcm for clip in load_corpus(self.corpus("agent"))]
+        p = self.preset
+        codec_stage.run(clips, self.work / "codec", p.codec, p.codes, p.codec_steps, self.seed, device=self.device)
+
+    def speech(self) -> None:
+        """Speech decoder on the agent's voice."""
+        llm, writer = self._llm()
+        items = speak_stage.prepare(
+            load_corpus(self.corpus("agent")), self._codec(), llm, writer, self.work / "speech" / "items.pt", self.seed
+        )
+        speak_stage.run(
+            items, llm, self.work / "speech", self.preset.decoder, self.preset.decoder_steps, self.seed,
+            device=self.device,
+        )  # fmt: skip
+
+    def export(self) -> None:
+        """Write the checkpoint."""
+        listen, _ = self._listen_model("state")
+        decoder = SpeechDecoder(self.preset.decoder)
+        _restore(decoder, self.work / "speech")
+        settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]
+        export(listen, decoder, self._codec(), self.llm_folder, settings, self.out)
+
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.llm_folder)
+
+    def _llm(self) -> tuple[Any, DialogueWriter]:
+        from transformers import AutoModelForCausalLM
+
+        llm = AutoModelForCausalLM.from_pretrained(self.llm_folder, dtype=torch.float32).to(self.device).eval()
+        llm.requires_grad_(False)
+        return llm, DialogueWriter(self._tokenizer())
+
+    def _listen_model(self, stage: str) -> tuple[ListenModel, DialogueWriter]:
+        """The listening half as `stage` left it ("ctc": with a fresh adapter and head)."""
+        llm, writer = self._llm()
+        ctc = CtcModel(self.preset.encoder, len(self._tokenizer()))
+        dims = AdapterDims(self.preset.encoder.dim, self.preset.llm.hidden, self.preset.adapter_kernel)
+        torch.manual_seed(self.seed)
+        model = ListenModel(ctc.encoder, ctc.head, Adapter(dims), llm, writer.encode(AUDIO_START)[0])
+        if stage == "ctc":
+            _restore(ctc, self.work / "ctc")
+        else:
+            _restore(model, self.work / stage)
+        return model.to(self.device), writer
+
+    def _codec(self) -> CodecTrainer:
+        codec = CodecTrainer(self.preset.codec, self.preset.codes)
+        _restore(codec, self.work / "codec")
+        return codec.eval()
+
+
+def _restore(module: nn.Module, folder: Path) -> None:
+    state_file = folder / "state.pt"
+    if not state_file.exists():
+        raise FileNotFoundError(f"{state_file} is missing: run the stage {folder.name!r} first")
+    module.load_state_dict(torch.load(state_file, map_location="cpu", weights_only=True)["module"])

@@ -1,0 +1,90 @@
+"""Named recipes: sizes, amounts of data and steps of every stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from duplex.model.codec import IstftDims
+from duplex.model.encoder import EncoderDims
+from duplex.model.speech_decoder import SpeechDecoderDims
+from duplex.train.loop import LoopOptions
+from duplex.train.text_llm import TextLlmDims
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that tells one training from another but the seed. Hours are hours of synthesized speech."""
+
+    asr_hours: float
+    agent_hours: float
+    split_turn_hours: float
+    event_hours: float  # of backchannels; three times as much of noises
+    test_hours: float
+    llm: TextLlmDims
+    encoder: EncoderDims
+    codes: int
+    codec: IstftDims
+    decoder: SpeechDecoderDims
+    text_steps: LoopOptions
+    ctc_steps: LoopOptions
+    adapter_steps: LoopOptions
+    state_steps: LoopOptions
+    codec_steps: LoopOptions
+    decoder_steps: LoopOptions
+    adapter_batch: int = 16
+    adapter_kernel: int = 5
+    speech: dict[str, float] = field(default_factory=dict)  # entries of server.json
+
+
+TINY = Preset(
+    asr_hours=9.0,
+    agent_hours=4.0,
+    split_turn_hours=1.2,
+    event_hours=0.15,
+    test_hours=0.6,
+    llm=TextLlmDims(),
+    encoder=EncoderDims(dim=192, heads=4, feed_forward=768, blocks=6),
+    codes=1024,
+    codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
+    decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
+    text_steps=LoopOptions(steps=2600, learning_rate=2e-3),
+    ctc_steps=LoopOptions(steps=1700, learning_rate=1.5e-3, warmup=200),
+    adapter_steps=LoopOptions(steps=1000, learning_rate=1.5e-3, warmup=100),
+    state_steps=LoopOptions(steps=1300, learning_rate=6e-4, warmup=100),
+    codec_steps=LoopOptions(steps=2500, learning_rate=2e-3, warmup=150),
+    decoder_steps=LoopOptions(steps=4500, learning_rate=1.5e-3, warmup=200),
+    speech={
+        "decoder_first_chunk_size": 8,
+        "decoder_chunk_size": 20,
+        "decoder_chunk_overlap_size": 10,
+        "decoder_top_k": 1,
+        "decoder_penalty_window_size": -1,
+        "decoder_penalty": 1.1,
+        "decoder_N": 0,
+        "decoder_seg_threshold_first_pack": 0.1,
+        "decoder_seg_threshold": 0.015,
+    },
+)
+
+SMOKE = Preset(
+    asr_hours=0.02,
+    agent_hours=0.02,
+    split_turn_hours=0.02,
+    event_hours=0.01,
+    test_hours=0.01,
+    llm=TextLlmDims(vocabulary=320, hidden=64, layers=2, feed_forward=96),
+    encoder=EncoderDims(dim=32, heads=2, feed_forward=64, blocks=2),
+    codes=64,
+    codec=IstftDims(input_dim=32, dim=32, token_blocks=1, frame_blocks=1),
+    decoder=SpeechDecoderDims(dim=32, heads=2, feed_forward=64, blocks=2, codes=64),
+    text_steps=LoopOptions(steps=4, learning_rate=1e-3),
+    ctc_steps=LoopOptions(steps=4, learning_rate=1e-3),
+    adapter_steps=LoopOptions(steps=2, learning_rate=1e-3),
+    state_steps=LoopOptions(steps=2, learning_rate=1e-3),
+    codec_steps=LoopOptions(steps=4, learning_rate=1e-3),
+    decoder_steps=LoopOptions(steps=4, learning_rate=1e-3),
+    adapter_batch=4,
+    speech=TINY.speech,
+)
+
+PRESETS = {"tiny": TINY, "smoke": SMOKE}

@@ -1,0 +1,163 @@
+"""Stage 5: the speech decoder, from text and the LLM's hidden states to codec tokens, teacher-forced."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from duplex.model.segmenter import post_process
+from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
+from duplex.train.codec_stage import CodecTrainer, to_codec_rate
+from duplex.train.corpus import Utterance
+from duplex.train.loop import LoopOptions, train
+from duplex.train.text_llm import DialogueWriter
+from duplex.train.world import Dialogue, Turn, sample_dialogue
+
+CORRUPTED_CODES = 0.05  # share of fed-back codes replaced at random, against exposure bias
+DIALOGUES_FOR_CONTEXTS = 40_000
+
+
+@dataclass
+class Spoken:
+    """One clip of the agent: text ids as spoken, hidden states of the text as written [n, llm_dim], codes [c]."""
+
+    text: list[int]
+    hidden: Tensor
+    codes: Tensor
+
+
+def reply_contexts(rng: random.Random) -> dict[str, tuple[list[Turn], int, int]]:
+    """For replies and for their sentences: a conversation that holds them, and their characters in its last reply."""
+    found: dict[str, tuple[list[Turn], int, int]] = {}
+    for _ in range(DIALOGUES_FOR_CONTEXTS):
+        turns = sample_dialogue(rng, "train").turns
+        for position, turn in enumerate(turns):
+            found[turn.reply] = (turns[: position + 1], 0, len(turn.reply))
+            for match in re.finditer(r"[^.!?]+[.!?]+", turn.reply):
+                text = match.group().strip()
+                start = turn.reply.index(text)
+                found.setdefault(text, (turns[: position + 1], start, start + len(text)))
+    return found
+
+
+@torch.inference_mode()
+def hidden_of(llm: Any, writer: DialogueWriter, turns: Sequence[Turn], start: int, end: int, rng: random.Random) -> Tensor:
+    """Hidden states that predict the pieces of characters [start, end) of the last reply: [pieces, llm_dim]."""
+    ids, _, _ = writer.write(Dialogue(list(turns)), rng)
+    reply = writer.encode(turns[-1].reply)
+    hidden = llm.model(torch.tensor([ids]), use_cache=False).last_hidden_state[0]
+    rows = hidden[len(ids) - len(reply) - 1 : len(ids) - 1]
+    ends = [len(writer.decode(reply[: i + 1])) for i in range(len(reply))]
+    keep = [i for i, stop in enumerate(ends) if start < stop <= end]
+    return rows[keep].clone()
+
+
+def prepare(
+    corpus: Sequence[Utterance], codec: CodecTrainer, llm: Any, writer: DialogueWriter, cache: Path, seed: int
+) -> list[Spoken]:
+    """Codes, text and hidden states of every clip; kept in `cache`."""
+    if cache.exists():
+        saved = torch.load(cache, weights_only=True)
+        return [Spoken(text, hidden.float(), codes) for text, hidden, codes in saved]
+    rng = random.Random(seed)
+    contexts = reply_contexts(rng)
+    spoken: list[Spoken] = []
+    codec.eval()
+    hop = codec.generator.samples_per_token
+    for clip in tqdm(corpus, desc="speech decoder data", mininterval=5.0):
+        with torch.inference_mode():
+            audio = to_codec_rate(clip.pcm)
+            codes = codec.codes(F.pad(audio, (0, -len(audio) % hop))[None])[0]
+        if clip.text in contexts:
+            turns, start, end = contexts[clip.text]
+        else:
+            words = " ".join(re.findall(r"[a-z']+", clip.text.lower()))
+            turns, start, end = [Turn(f"say {words}", clip.text, "repeat", ())], 0, len(clip.text)
+        hidden = hidden_of(llm, writer, turns, start, end, rng)
+        text = writer.encode(post_process(clip.text))
+        if len(hidden) and text:
+            spoken.append(Spoken(text, hidden, codes))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    torch.save([(s.text, s.hidden.half(), s.codes) for s in spoken], cache)
+    return spoken
+
+
+def batches(items: Sequence[Spoken], codes_per_batch: int, seed: int) -> Iterator[list[Spoken]]:
+    """Endless batches of clips of similar length, about `codes_per_batch` codes each."""
+    rng = random.Random(seed)
+    order = list(items)
+    while True:
+        rng.shuffle(order)
+        for at in range(0, len(order), 512):
+            block = sorted(order[at : at + 512], key=lambda item: len(item.codes))
+            groups: list[list[Spoken]] = [[]]
+            for item in block:
+                if (len(groups[-1]) + 1) * len(item.codes) > codes_per_batch and groups[-1]:
+                    groups.append([])
+                groups[-1].append(item)
+            rng.shuffle(groups)
+            yield from groups
+
+
+def decoder_loss(
+    decoder: SpeechDecoder, embedding: torch.nn.Embedding, batch: Sequence[Spoken], *, corrupt: bool
+) -> dict[str, Tensor]:
+    """Cross-entropy of the codes and the end."""
+    dims = decoder.dims
+    device = decoder.embedding.weight.device
+    texts = [decoder.split(embedding(torch.tensor(s.text, device=device)).float()) for s in batch]
+    prefixes = [decoder.split(s.hidden.to(device).float()) for s in batch]
+    codes = pad_sequence([s.codes.to(device) for s in batch], batch_first=True, padding_value=dims.eos)
+    fed = codes
+    if corrupt:
+        noise = torch.rand(codes.shape, device=device) < CORRUPTED_CODES
+        fed = torch.where(noise, torch.randint(dims.codes, codes.shape, device=device), codes)
+    logits = decoder(
+        pad_sequence(texts, batch_first=True),
+        torch.tensor([len(t) for t in texts], device=device),
+        pad_sequence(prefixes, batch_first=True),
+        torch.tensor([len(p) for p in prefixes], device=device),
+        fed,
+    )
+    wanted = F.pad(codes, (0, 1), value=dims.eos)
+    lengths = torch.tensor([len(s.codes) for s in batch], device=device)
+    inside = torch.arange(wanted.shape[1], device=device)[None] <= lengths[:, None]
+    logits, wanted = logits[inside].float(), wanted[inside]
+    loss = F.cross_entropy(logits, wanted, label_smoothing=0.05)
+    return {"loss": loss, "right": (logits.argmax(-1) == wanted).float().mean()}
+
+
+def run(
+    items: Sequence[Spoken], llm: Any, folder: Path, dims: SpeechDecoderDims, options: LoopOptions, seed: int,
+    *, device: str = "cpu",
+) -> SpeechDecoder:  # fmt: skip
+    """Train on all but 100 clips, which are scored every 500 steps."""
+    torch.manual_seed(seed)
+    decoder = SpeechDecoder(dims).to(device)
+    for parameter in decoder.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.03)
+    embedding = llm.get_input_embeddings()
+    shuffled = random.Random(seed).sample(list(items), len(items))
+    held_out, used = shuffled[:100], shuffled[100:]
+
+    def loss_of(batch: Any) -> dict[str, Tensor]:
+        return decoder_loss(decoder, embedding, batch, corrupt=True)
+
+    def evaluate() -> dict[str, float]:
+        rows = [decoder_loss(decoder, embedding, held_out[at : at + 20], corrupt=False) for at in range(0, 100, 20)]
+        return {key: float(torch.stack([row[key] for row in rows]).mean()) for key in rows[0]}
+
+    train("speech-decoder", decoder, batches(used, 3000, seed), loss_of, folder, options, device=device,
+          evaluate=evaluate, evaluate_every=500)  # fmt: skip
+    return decoder

@@ -1,0 +1,277 @@
+"""Stage 1: the tokenizer and the text LLM, a small Qwen2 trained on dialogues of the world.
+
+A user turn is seen in two forms: as plain text, and as a stream of 80 ms positions in which a recogniser would
+write it, pieces with blanks between and around them. The second is what the adapter will produce from speech, so
+that a frozen LLM can be attached to audio afterwards. In the stream every position also predicts the next piece
+to come, end of turn included: the state head reads completeness from that.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from duplex.model.chat import ChatFormat
+from duplex.train.loop import LoopOptions, train
+from duplex.train.world import Dialogue, Turn, all_replies, answer_is_right, sample_dialogue
+
+BLANK = "<|blank|>"
+AUDIO_START = "<|audio|>"
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", BLANK, AUDIO_START, "\n")
+ROLE = "You are a friendly voice assistant."
+TEMPLATE = f"<|im_start|>system\n{ROLE}<|im_end|>\n<|im_start|>user\n<audio><|im_end|>\n<|im_start|>assistant\n"
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class TextLlmDims:
+    """Sizes of the small Qwen2."""
+
+    vocabulary: int = 640
+    hidden: int = 256
+    layers: int = 5
+    heads: int = 4
+    kv_heads: int = 2
+    feed_forward: int = 640
+    max_positions: int = 4096
+
+
+def make_tokenizer(folder: Path, vocabulary: int, seed: int) -> None:
+    """Train a SentencePiece unigram model on world text and save it as a Hugging Face tokenizer."""
+    import sentencepiece
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    rng = random.Random(seed)
+    lines = [ROLE, "user", "assistant", "system"] * 50
+    for _ in range(30000):
+        for turn in sample_dialogue(rng, "train").turns:
+            lines += [turn.user, turn.reply]
+    lines += all_replies(rng, 5000)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        text = Path(scratch) / "text.txt"
+        text.write_text("\n".join(lines))
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(text),
+            model_prefix=str(Path(scratch) / "model"),
+            vocab_size=vocabulary - len(SPECIALS),
+            model_type="unigram",
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            bos_id=-1,
+            eos_id=-1,
+            unk_id=0,
+            max_sentencepiece_length=12,
+            minloglevel=2,
+        )
+        model = sentencepiece.SentencePieceProcessor(model_file=str(Path(scratch) / "model.model"))
+        pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(model.get_piece_size())]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast.add_special_tokens({"additional_special_tokens": list(SPECIALS[1:])})
+    fast.save_pretrained(folder)
+
+
+def new_model(dims: TextLlmDims, tokenizer: Any) -> Any:
+    """A random Qwen2 of these sizes."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=dims.vocabulary,
+        hidden_size=dims.hidden,
+        intermediate_size=dims.feed_forward,
+        num_hidden_layers=dims.layers,
+        num_attention_heads=dims.heads,
+        num_key_value_heads=dims.kv_heads,
+        max_position_embeddings=dims.max_positions,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.03,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+class DialogueWriter:
+    """Writes dialogues as token ids with targets, the user's turns as text or as a stream of positions."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        def encode(text: str) -> list[int]:
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+            return ids
+
+        self.encode = encode
+        self.decode = tokenizer.decode
+        self.chat = ChatFormat.from_template(TEMPLATE, encode)
+        self.blank = encode(BLANK)[0]
+        self.audio_start = encode(AUDIO_START)[0]
+        self.first_special = min(encode(s)[0] for s in SPECIALS)
+
+    def stream(self, text: str, rng: random.Random) -> tuple[list[int], list[int]]:
+        """A user turn as 80 ms positions, and for each position the next piece to come."""
+        pieces = self.encode(text)
+        ids = [self.blank] * rng.randint(1, 12)
+        following: list[int] = [0] * len(ids)  # index of the next piece
+        pause_at = rng.randrange(len(pieces) + 1) if rng.random() < 0.15 else -1
+        for index, piece in enumerate(pieces):
+            if index == pause_at:
+                ids += (pad := [self.blank] * rng.randint(2, 10))
+                following += [index] * len(pad)
+            draw = rng.random()
+            if draw < 0.004:
+                piece = rng.randrange(1, self.first_special)
+            if draw < 0.996:
+                ids.append(piece)
+                following.append(index + 1)
+            gap = min(4, int(rng.expovariate(1.0)))
+            ids += [self.blank] * gap
+            following += [index + 1] * gap
+        tail = rng.randint(0, 8)
+        ids += [self.blank] * tail
+        following += [len(pieces)] * tail
+        ends = [*pieces, self.chat.end_of_turn]
+        return ids, [ends[i] for i in following]
+
+    def write(self, dialogue: Dialogue, rng: random.Random, speech: float = 0.7) -> tuple[list[int], list[int], list[int]]:
+        """(ids, targets, kinds): targets[i] is what position i predicts; kinds 2 reply, 1 user, 0 nothing."""
+        ids = self.chat.system(None if rng.random() < 0.9 else rng.choice(("", "You are kind.", "Be brief.")))
+        targets = [IGNORED] * len(ids)
+        kinds = [0] * len(ids)
+
+        def add(new: Sequence[int], new_targets: Sequence[int] | None = None, kind: int = 0) -> None:
+            ids.extend(new)
+            targets.extend(new_targets if new_targets is not None else [IGNORED] * len(new))
+            kinds.extend([kind] * len(new))
+
+        spoken = rng.random() < speech
+        for number, turn in enumerate(dialogue.turns):
+            add(self.chat.prefix)
+            if spoken:
+                add([self.audio_start] * PROMPT_POSITIONS)
+                add(*self.stream(turn.user, rng), kind=1)
+            else:
+                pieces = self.encode(turn.user)
+                add(pieces, [*pieces[1:], self.chat.end_of_turn], kind=1)
+            reply = self.encode(turn.reply)
+            suffix = list(self.chat.suffix)
+            add(suffix[:-1])
+            answer = [*reply, self.chat.end_of_turn]
+            add([suffix[-1], *reply], answer, kind=2)
+            if number + 1 < len(dialogue.turns) and rng.random() < 0.15:  # interrupted: only a part was heard
+                drop = rng.randint(0, len(reply))
+                if drop:
+                    del ids[-drop:], targets[-drop:], kinds[-drop:]
+        return ids, targets, kinds
+
+
+PROMPT_POSITIONS = 5  # learned prompt embeddings before the audio of a turn
+
+
+def batches(writer: DialogueWriter, tokens: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Endless padded batches of about `tokens` positions: ids, targets, kinds, each [batch, length]."""
+    rng = random.Random(seed)
+    while True:
+        pool = sorted((writer.write(sample_dialogue(rng, "train"), rng) for _ in range(512)), key=lambda x: len(x[0]))
+        groups: list[list[tuple[list[int], list[int], list[int]]]] = [[]]
+        for item in pool:
+            if (len(groups[-1]) + 1) * len(item[0]) > tokens:
+                groups.append([])
+            groups[-1].append(item)
+        rng.shuffle(groups)
+        for group in groups:
+            if group:
+                yield pad(group)
+
+
+def pad(group: Sequence[tuple[list[int], list[int], list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Right-pad to one length; padding has target IGNORED and kind 0."""
+    length = max(len(ids) for ids, _, _ in group)
+    columns = []
+    for column, filler in enumerate((0, IGNORED, 0)):
+        columns.append(torch.tensor([row[column] + [filler] * (length - len(row[column])) for row in group]))
+    return columns[0], columns[1], columns[2]
+
+
+USER_WEIGHT = 0.15  # of predicting the user's next piece, beside 1 for the reply
+
+
+def language_loss(logits: Tensor, targets: Tensor, kinds: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy of replies plus a little of the user's own words."""
+    losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="none")
+    kinds = kinds.flatten()
+    reply = losses[kinds == 2].mean()
+    user = losses[kinds == 1].mean()
+    return {"loss": reply + USER_WEIGHT * user, "reply": reply, "user": user}
+
+
+@torch.inference_mode()
+def text_accuracy(model: Any, writer: DialogueWriter, split: str, count: int, seed: int, spoken: float = 1.0) -> float:
+    """Share of right replies, greedy, the dialogue before each turn given as it should have gone."""
+    rng = random.Random(seed)
+    right = asked = 0
+    while asked < count:
+        dialogue = sample_dialogue(rng, split)  # type: ignore[arg-type]
+        ids, _, _ = writer.write(Dialogue([*dialogue.turns]), rng, speech=spoken)
+        reply = writer.encode(dialogue.turns[-1].reply)
+        prompt = ids[: len(ids) - len(reply)]
+        text = greedy_reply(model, writer, prompt, len(reply) + 12)
+        right += answer_is_right(dialogue.turns[-1], text)
+        asked += 1
+    return right / asked
+
+
+@torch.inference_mode()
+def greedy_reply(model: Any, writer: DialogueWriter, prompt: list[int], limit: int) -> str:
+    """The greedy continuation of a prompt up to the end of turn."""
+    out = model(torch.tensor([prompt]), use_cache=True)
+    tokens: list[int] = []
+    while len(tokens) < limit:
+        token = int(out.logits[0, -1].argmax())
+        if token == writer.chat.end_of_turn:
+            break
+        tokens.append(token)
+        out = model(torch.tensor([[token]]), past_key_values=out.past_key_values, use_cache=True)
+    text: str = writer.decode(tokens)
+    return text
+
+
+def run(folder: Path, llm_folder: Path, dims: TextLlmDims, options: LoopOptions, seed: int, *, device: str = "cpu") -> None:
+    """Train and write the Hugging Face directory `llm_folder` (weights in bfloat16)."""
+    from transformers import AutoTokenizer
+
+    torch.manual_seed(seed)
+    if not (llm_folder / "tokenizer.json").exists():
+        make_tokenizer(llm_folder, dims.vocabulary, seed)
+    tokenizer = AutoTokenizer.from_pretrained(llm_folder)
+    writer = DialogueWriter(tokenizer)
+    model = new_model(dims, tokenizer).to(device)
+
+    def loss_of(batch: Any) -> dict[str, Tensor]:
+        ids, targets, kinds = (t.to(device) for t in batch)
+        return language_loss(model(ids, use_cache=False).logits, targets, kinds)
+
+    def evaluate() -> dict[str, float]:
+        return {
+            "right_train": text_accuracy(model, writer, "train", 60, seed + 1),
+            "right_test": text_accuracy(model, writer, "test", 60, seed + 2),
+        }
+
+    train(
+        "text-llm", model, batches(writer, 2048, seed), loss_of, folder, options,
+        device=device, evaluate=evaluate, evaluate_every=800,
+    )  # fmt: skip
+    model.to(torch.bfloat16).save_pretrained(llm_folder)
+    (folder / "result.json").write_text(json.dumps({"dims": vars(dims)}))
