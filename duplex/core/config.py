@@ -69,7 +69,7 @@ class SamplingPatch(BaseModel):
 class SessionConfig(_Checked):
     """Settings of one conversation; the server's are the defaults of every session."""
 
-    instructions: str = Field(default="You are a helpful assistant.", max_length=4000)
+    instructions: str = Field(default="", max_length=4000)  # the server fills in the checkpoint's own
     eagerness: Eagerness = Eagerness.MEDIUM
     sampling: Sampling = Sampling()
     vad_threshold: float = Field(default=0.5, ge=0, le=1)
@@ -206,16 +206,12 @@ def load_config(
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
-    defaults: Mapping[str, Any] | None = None,
 ) -> ServerConfig:
-    """The configuration of the server; later sources win: `defaults` (a checkpoint's), `file` (JSON or TOML),
-    `environment` (`DUPLEX_...`), `options` (dotted names, from the command line).
+    """The configuration of the server; later sources win: `file` (JSON or TOML), `environment` (`DUPLEX_...`), `options` (dotted names, from the command line).
 
     Raises ConfigError naming the bad setting, for an unknown one with the nearest valid name.
     """
-    settings: dict[str, Any] = dict(defaults or {})
-    if file is not None:
-        settings = _merged(settings, _from_file(file))
+    settings = {} if file is None else _from_file(file)
     settings = _merged(settings, _from_environment(environment or {}))
     settings = _merged(settings, nested(options or {}))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -61,9 +62,7 @@ def _own_names() -> list[x509.GeneralName]:
     host = socket.gethostname()
     names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.DNSName(host)]
     addresses = {"127.0.0.1", "::1"}
-    try:
+    with contextlib.suppress(OSError):  # a host that cannot resolve its own name still serves localhost
         addresses |= {str(entry[4][0]).split("%")[0] for entry in socket.getaddrinfo(host, None)}
-    except OSError:
-        pass  # a host that cannot resolve its own name still serves localhost
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in sorted(addresses)]
     return names

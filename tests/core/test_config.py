@@ -16,7 +16,6 @@ def test_later_sources_win(tmp_path: Path) -> None:
         file=file,
         environment={"DUPLEX_PORT": "1002", "DUPLEX_MODEL__MAX_LENGTH": "512", "PATH": "/bin"},
         options={"port": 1003, "session.sampling.top_k": 5},
-        defaults={"max_sessions": 2, "session": {"sampling": {"temperature": 0.7}}},
     )
     assert (config.port, config.max_sessions, config.model.device, config.model.max_length) == (
         1003,
@@ -24,7 +23,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         "cpu",
         512,
     )
-    assert (config.session.sampling.top_k, config.session.sampling.temperature) == (5, 0.7)
+    assert (config.session.sampling.top_k, config.session.sampling.temperature) == (5, 1.0)
 
 
 def test_toml_is_read_too(tmp_path: Path) -> None:
