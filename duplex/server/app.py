@@ -53,6 +53,7 @@ class App:
         self._pages = Pages(config.web_root, self.metrics, self._not_ready)
         self._connections: set[Connection] = set()
         self._sockets = 0
+        self._socket_gone = asyncio.Event()
         self._exits = contextlib.AsyncExitStack()
         self._server: Server | None = None
 
@@ -111,6 +112,12 @@ class App:
         for connection in list(self._connections):
             connection.end(Farewell(CLOSE_DRAINING, "draining", error))
 
+    async def settled(self) -> None:
+        """Wait until every connection that has ended is wholly gone."""
+        while self._sockets:
+            self._socket_gone.clear()
+            await self._socket_gone.wait()
+
     # --- requests ----------------------------------------------------------------------------------------
 
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -149,6 +156,7 @@ class App:
             await socket.close(1011, "internal")
         finally:
             self._sockets -= 1
+            self._socket_gone.set()
             self.metrics.connections.set(self._sockets)
 
     async def _refuse_socket(self, socket: ServerConnection) -> None:

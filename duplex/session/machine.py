@@ -244,9 +244,7 @@ class DialogueMachine:
     turn_number: int = 0
     _onset_windows: int = 0
     _decided_until: int = 0  # chunks before this one belong to decided turns: never replayed
-    _announced: Announce = field(
-        default_factory=lambda: Announce(UserActivity.SILENT, AgentActivity.LISTENING, 0)
-    )
+    _announced: Announce = field(default_factory=lambda: Announce(UserActivity.SILENT, AgentActivity.LISTENING, 0))
 
     def handle(self, event: Event) -> list[Action]:
         """Let one thing happen."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from duplex.core.events import AgentAudio, ServerEvent, TurnTrace
+from duplex.core.events import AgentAudio, ServerEvent, TextDelta, TurnTrace
 
 MAX_EVENTS = 1024
 MAX_AUDIO_FRAMES = 25  # 1 s at 40 ms a frame
@@ -44,9 +44,14 @@ class Outbox:
         return self._audio < MAX_AUDIO_FRAMES
 
     def drop_audio(self) -> None:
-        """Remove every audio frame: it was cut, or is about to be sent again."""
+        """Remove every audio frame: it was cut."""
         self._events = deque(event for event in self._events if not isinstance(event, AgentAudio))
         self._audio = 0
+
+    def drop_playout(self) -> None:
+        """Remove audio and the words that go with it: the connection is gone, the playout sends them again."""
+        self.drop_audio()
+        self._events = deque(event for event in self._events if not isinstance(event, TextDelta))
 
     async def get(self) -> ServerEvent:
         """The next event, in order. Cancelling loses none."""

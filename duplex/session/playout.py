@@ -22,6 +22,7 @@ Float32 = npt.NDArray[np.float32]
 FRAME_MS = 40
 REPORT_REACH_SEC = 0.25  # a playback report is extrapolated for this long
 REPORT_PATIENCE_SEC = 1.0  # without any report for this long, playback is taken to be in real time
+RESEND_LEADS = 4  # how much sent audio is kept for a resume, in units of the lead
 _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+")
 
 
@@ -78,7 +79,7 @@ class Playout:
         self._heard_sec = 0.0
         self._reported_sec: float | None = None
         self._current: _Utterance | None = None
-        self._recent: deque[AgentAudio] = deque()
+        self._recent: deque[AgentAudio | TextDelta] = deque()  # sent, in order, of the current epoch
         self._paused = False
 
     # --- filling -----------------------------------------------------------------------------------------
@@ -138,13 +139,12 @@ class Playout:
                 break
             last = utterance.finished and size == utterance.waiting
             events += self._words_before(utterance, utterance.sent + size, everything=last)
-            if utterance.sent == 0 and size == 0:
-                utterance.closed = True  # nothing was said at all
-            else:
+            if utterance.sent or size:  # else nothing was said at all
                 events.append(self._frame_event(utterance, size, last, now_sec))
             if last:
                 events.append(TextDelta(utterance.turn, "", self.sent_pts, final=True))
                 utterance.closed = True
+        self._remember(events)
         return events
 
     def wait_sec(self, now_sec: float) -> float | None:
@@ -218,14 +218,26 @@ class Playout:
         self._heard = self.heard_pts(now_sec)
         self._paused = True
 
-    def resume(self, now_sec: float, last_seq: int, played_pts: int | None) -> list[AgentAudio]:
-        """The client is back; returns the frames of the current epoch it lacks, to be sent again."""
+    def resume(self, now_sec: float, last_seq: int, played_pts: int | None) -> list[AgentAudio | TextDelta]:
+        """The client is back; returns what it lacks of the current epoch, to be sent again.
+
+        Words that were sent just behind the last frame it has may have reached it; they come again.
+        """
         self._paused = False
         if played_pts is not None and not self._virtual:
             self._heard = max(0, min(played_pts, self.sent_pts))
         self._heard_sec = now_sec
         self._reported_sec = None
-        return [frame for frame in self._recent if frame.seq > last_seq and frame.pts + len(frame.pcm) > self._heard]
+        lacking: list[AgentAudio | TextDelta] = []
+        for event in self._recent:
+            if isinstance(event, AgentAudio):
+                if event.seq <= last_seq:
+                    lacking.clear()
+                elif event.pts + len(event.pcm) > self._heard:
+                    lacking.append(event)
+            else:
+                lacking.append(event)
+        return lacking
 
     def forget(self) -> None:
         """The current reply is over."""
@@ -256,10 +268,13 @@ class Playout:
         utterance.sent += size
         self.sent_pts += size
         self._seq = (self._seq + 1) % (1 << 32)
-        self._recent.append(frame)
-        while self._recent and self._recent[0].pts + len(self._recent[0].pcm) < self.sent_pts - 4 * self._lead:
-            self._recent.popleft()
         return frame
+
+    def _remember(self, events: list[AgentAudio | TextDelta]) -> None:
+        """Keep what was sent for a client that comes back, as far as it can still be unheard."""
+        self._recent.extend(events)
+        while self._recent and self._recent[0].pts < self.sent_pts - RESEND_LEADS * self._lead:
+            self._recent.popleft()
 
     def _words_before(self, utterance: _Utterance, sample: int, *, everything: bool) -> list[TextDelta]:
         """The words that begin in the audio before `sample` (output rate, of the utterance), as one delta."""

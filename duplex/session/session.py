@@ -175,14 +175,14 @@ class Session:
     def pause(self) -> None:
         """The connection is gone; the session stays and speaks to nobody."""
         self.playout.pause(self._clock.now())
-        self.outbox.drop_audio()
+        self.outbox.drop_playout()
 
     def resume(self, resume: Resume) -> None:
         """The client is back: what it lacks is sent again, then the reply goes on."""
-        self.outbox.drop_audio()
+        self.outbox.drop_playout()
         played = resume.played_pts if resume.played_epoch in (None, self.playout.epoch) else None
-        for frame in self.playout.resume(self._clock.now(), resume.last_seq, played):
-            self.outbox.put(frame)
+        for event in self.playout.resume(self._clock.now(), resume.last_seq, played):
+            self.outbox.put(event)
         self.last_activity_sec = self._clock.now()
         self._playout_woken.set()
 
