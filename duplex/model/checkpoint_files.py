@@ -111,8 +111,13 @@ def narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def write_tensor_file(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write `final.safetensors`; a `final.pt` left from before goes."""
     folder.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(dict(tensors), folder / "final.safetensors")
+    write_safetensors(folder / "final.safetensors", tensors)
     (folder / "final.pt").unlink(missing_ok=True)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write one safetensors file, marked as torch's; with the permissions of any file, which save_file's lack."""
+    path.write_bytes(safetensors.torch.save(dict(tensors), metadata={"format": "pt"}))
 
 
 def _flatten(loaded: object, prefix: str, into: dict[str, Tensor], path: Path) -> None:
