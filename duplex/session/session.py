@@ -56,7 +56,6 @@ log = logging.getLogger(__name__)
 
 HISTORY_CHUNKS = 64  # features kept for replay; the line may lag this far behind
 LINE_BACKLOG = 24  # commands the line may be behind before listening waits
-OVERLOAD_REPORT_SEC = 0.5
 
 
 class _EndReply:
@@ -141,8 +140,6 @@ class Session:
         self._decided_sec = clock.now()
         self._onset_heard = Heard(0, "")  # of the reply that ran when the open turn began
         self._reply_began = False
-        self._overload_told_sec = 0.0
-        self._skipped_untold = 0
 
     # --- what the connection calls -----------------------------------------------------------------------
 
@@ -228,6 +225,7 @@ class Session:
                 self._hear_state = self._pool.engine.new_hear_state()
                 continue
             self._note_chunk(heard, arrived)
+            self._note_hearing(self._clock.now())
             self._let(m.ChunkHeard(self._chunk_index, heard.speech_probs))
             self._chunk_index += 1
             while len(self._commands) > LINE_BACKLOG:
@@ -262,15 +260,10 @@ class Session:
             self._trace(self._machine.turn_number, None)
 
     def _tell_overload(self) -> None:
-        if self._intake.skipped_samples:
-            self._skipped_untold += self._intake.skipped_samples
-            self._metrics.skipped_audio_sec.inc(self._intake.skipped_samples / self._model_rate)
-            self._intake.skipped_samples = 0
-        now = self._clock.now()
-        if self._skipped_untold and now - self._overload_told_sec >= OVERLOAD_REPORT_SEC:
-            self.outbox.put(Overload(self._skipped_untold * 1000 // self._model_rate))
-            self._skipped_untold = 0
-            self._overload_told_sec = now
+        skipped, self._intake.skipped_samples = self._intake.skipped_samples, 0
+        if skipped:
+            self._metrics.skipped_audio_sec.inc(skipped / self._model_rate)
+            self.outbox.put(Overload(skipped * 1000 // self._model_rate))
 
     # --- deciding ----------------------------------------------------------------------------------------
 

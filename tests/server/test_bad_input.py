@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -245,7 +246,7 @@ async def test_a_flood_of_audio_is_skipped_and_reported(app: App, engine: FakeEn
         await client.until("text", final=True)
 
 
-def np_silence(count: int):  # noqa: ANN201
+def np_silence(count: int) -> np.ndarray:
     return chunks(*[SILENCE] * count)
 
 

@@ -85,7 +85,8 @@ async def test_a_backchannel_interrupts_nothing(app: App, engine: FakeEngine) ->
     async with connected(app.port) as client:
         await client.hello()
         await client.speak(QUESTION)
-        await client.until_audio()
+        for _ in range(12):
+            await client.until_audio()
         await client.speak(chunks(HUM, SILENCE))
         await client.until("state", user="backchannel")
         await client.until("text", final=True)
@@ -98,7 +99,8 @@ async def test_talking_over_the_agent_for_long_takes_the_turn_before_the_verdict
     async with connected(app.port) as client:
         await client.hello()
         await client.speak(QUESTION)
-        await client.until_audio()
+        for _ in range(12):  # two frames more than the lead: something was heard
+            await client.until_audio()
         await client.speak(chunks(SPEECH, SPEECH, SPEECH, SPEECH))
         await client.until("cut", reason="user")
         await client.until("state", user="speaking", agent="listening")
