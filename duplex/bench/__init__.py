@@ -1,0 +1,1 @@
+"""Clients that measure: speak the native protocol, hear the answers, say how long they took."""
