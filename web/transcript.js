@@ -63,10 +63,11 @@ export class Transcript {
     this.onChange(this.add({ role: "user", text, status: "answered", spokenMs: 0 }));
   }
 
-  /** A `text` message. */
+  /** A `text` message; a resumed session sends some again. */
   text({ turn, delta, pts, final }) {
     const entry = this.agentEntry(turn);
-    if (delta) entry.deltas.push({ text: delta, pts });
+    const repeated = entry.deltas.some((known) => known.pts === pts && known.text === delta);
+    if (delta && !repeated) entry.deltas.push({ text: delta, pts });
     if (final) entry.final = true;
     this.onChange(entry);
   }

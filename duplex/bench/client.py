@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from duplex.audio.wav import WavError, write_wav
 from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse
 from duplex.bench.log import ConversationLog, Event
-from duplex.bench.recordings import Recording, RecordingError, write_wav
+from duplex.bench.recordings import Recording
 from duplex.bench.report import event_line, summary, summary_text
 from duplex.bench.script import AfterReply, At, Item, Trigger, Typed, Utterance, parse_trigger
 from duplex.core.errors import ConfigError
@@ -79,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def build_script(parts: Sequence[tuple[str, str, str | None]]) -> list[Item]:
-    """The items of a command line. Raises RecordingError, ConfigError, OSError."""
+    """The items of a command line. Raises WavError, ConfigError, OSError."""
     script: list[Item] = []
     for option, value, when in parts:
         default: Trigger = AfterReply() if script else At(FIRST_AT_SEC)
@@ -100,7 +101,7 @@ def session_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def save(log: ConversationLog, path: Path, stereo: bool) -> None:
     """Write what was heard. Raises OSError."""
-    write_wav(path, log.stereo() if stereo else [log.heard], log.output_rate)
+    write_wav(path, log.stereo() if stereo else log.heard, log.output_rate)
 
 
 async def run(arguments: argparse.Namespace, script: Sequence[Item]) -> list[ConversationLog]:
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser().parse_args(arguments)
     try:
         script = build_script(getattr(parsed, "script", None) or [])
-    except (RecordingError, ConfigError, OSError) as error:
+    except (WavError, ConfigError, OSError) as error:
         print(f"client: {error}", file=sys.stderr)
         return EXIT_USAGE
     try:

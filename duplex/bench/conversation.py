@@ -11,19 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, int16_bytes
+from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Float32, int16_bytes
 from duplex.bench.log import ConversationLog, Event, ReceivedFrame
 from duplex.bench.script import Cue, Item, Typed, Utterance
 from duplex.bench.speaker import VirtualSpeaker
 from duplex.core.errors import DuplexError
 from duplex.protocols.native import FLAG_DISCONT, FLAG_FIRST, KIND_MIC, SUBPROTOCOL, AudioHeader
-
-Float32 = npt.NDArray[np.float32]
 
 FRAME_MS = 20
 PLAYED_INTERVAL_SEC = 0.1
@@ -160,8 +157,9 @@ class _Conversation:
         if resume is not None:
             hello["resume"] = resume
         refusal: dict[str, Any] = {}
-        try:
+        with contextlib.suppress(ConnectionClosed):  # refused at once; the reason waits to be read
             await socket.send(json.dumps(hello))
+        try:
             async for message in socket:
                 if isinstance(message, bytes):
                     continue

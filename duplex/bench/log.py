@@ -8,14 +8,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from duplex.audio.pcm import resample
+from duplex.audio.pcm import Float32, resample
 from duplex.bench.script import SaidItem, Utterance, reply_to
 from duplex.bench.speaker import HeardReply, VirtualSpeaker
 from duplex.protocols.native import HEADER, AudioHeader
-
-Float32 = npt.NDArray[np.float32]
 
 AUDIBLE = 0.003  # of full scale, -50 dB: below it a sample is silence to a listener
 
@@ -53,9 +50,14 @@ class ReplyText:
     """The agent's words in a turn. `heard`: what the server says was heard of a reply that was cut."""
 
     turn: int
-    text: str = ""
+    deltas: list[tuple[int, str]] = field(default_factory=list)  # (pts, words)
     final: bool = False
     heard: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Every word sent."""
+        return "".join(words for _, words in self.deltas)
 
     @property
     def remembered(self) -> str:
@@ -111,7 +113,9 @@ class ConversationLog:
         self.events.append(event)
         if event.type == "text":
             reply = self._open_text(event.fields["turn"])
-            reply.text += event.fields["delta"]
+            delta = (event.fields["pts"], event.fields["delta"])
+            if delta not in reply.deltas:  # a resumed session sends some again
+                reply.deltas.append(delta)
             reply.final = reply.final or event.fields["final"]
         elif event.type == "cut":
             turn = event.fields["turn"]
@@ -142,9 +146,13 @@ class ConversationLog:
         """What the microphone heard, float32 at `input_rate`."""
         return np.concatenate(self.user_frames) if self.user_frames else np.zeros(0, np.float32)
 
-    def stereo(self) -> list[Float32]:
-        """[user, agent] on one clock at `output_rate`."""
-        return [resample(self.user, self.input_rate, self.output_rate), self.heard]
+    def stereo(self) -> Float32:
+        """User on the left, agent on the right, on one clock: float32 [samples, 2] at `output_rate`."""
+        user = resample(self.user, self.input_rate, self.output_rate)
+        both = np.zeros((max(len(user), len(self.heard)), 2), np.float32)
+        both[: len(user), 0] = user
+        both[: len(self.heard), 1] = self.heard
+        return both
 
     def answers(self) -> list[Answered]:
         """The latency of the answer to each item that expected one."""

@@ -6,12 +6,10 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from duplex.audio.pcm import int16_to_float
+from duplex.audio.pcm import Float32, int16_to_float
 from duplex.protocols.native import FLAG_FIRST, FLAG_LAST, HEADER, AudioHeader
 
-Float32 = npt.NDArray[np.float32]
 EPOCHS = 1 << 16
 
 

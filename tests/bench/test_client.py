@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from duplex.audio.wav import read_wav, write_wav
 from duplex.bench import client
 from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse, socket_url
-from duplex.bench.recordings import Recording, read_wav, write_wav
+from duplex.bench.recordings import Recording
 from duplex.bench.script import AfterReply, At, DuringReply, Typed, Utterance
 from tests.fakes.stand_in_server import Behaviour, StandInServer, StandInThread
 
@@ -159,7 +160,7 @@ def test_addresses_get_the_path_they_lack() -> None:
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     question = tmp_path / "question.wav"
-    write_wav(question, [voice().pcm], RATE)
+    write_wav(question, voice().pcm, RATE)
     heard = tmp_path / "heard.wav"
     with StandInThread(StandInServer(BRIEF)) as server:
         arguments = ["--url", server.url, "--input", str(question), "--at", "0.1", "--say", "and now?", "--tail", "0.1"]
@@ -179,7 +180,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_table_of_latencies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     question = tmp_path / "question.wav"
-    write_wav(question, [voice().pcm], RATE)
+    write_wav(question, voice().pcm, RATE)
     with StandInThread(StandInServer(LONG)) as server:
         script = ["--input", str(question), "--input", str(question), "--at", "during-reply+0.5"]
         assert client.main(["--url", server.url, *script, "--tail", "0"]) == 0

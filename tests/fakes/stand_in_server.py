@@ -86,6 +86,7 @@ class Conversation:
     heard_ms: float = 0.0
     sent_frames: list[tuple[int, int, bytes]] = field(default_factory=list)  # (seq, pts, frame) of this epoch
     words: list[tuple[int, str]] = field(default_factory=list)  # (pts, word) of the running reply
+    deltas: list[dict[str, Any]] = field(default_factory=list)  # `text` messages of it sent so far
     speaking: asyncio.Task[None] | None = None
     received: list[dict[str, Any]] = field(default_factory=list)
     mic_frames: list[MicFrame] = field(default_factory=list)
@@ -163,6 +164,7 @@ class Conversation:
         audio = tone(len(words) * word_samples, self.output_rate, word_samples)
         start_pts = self.sent_pts
         self.words = [(start_pts + i * word_samples, word) for i, word in enumerate(words)]
+        self.deltas = []
         pending = list(self.words)
         step = FRAME_MS * self.output_rate // 1000
         started = asyncio.get_running_loop().time()
@@ -170,7 +172,9 @@ class Conversation:
             await self.wait_for_room(started, start_pts)
             while pending and pending[0][0] <= start_pts + offset:
                 pts, word = pending.pop(0)
-                await self.send(type="text", turn=turn, delta=word + (" " if pending else ""), pts=pts, final=False)
+                delta = {"type": "text", "turn": turn, "delta": word + " " * bool(pending), "pts": pts, "final": False}
+                self.deltas.append(delta)
+                await self.send(**delta)
             await self.send_audio(audio[offset : offset + step], FIRST if offset == 0 else 0)
         await self.send_audio(audio[:0], LAST)
         await self.send(type="text", turn=turn, delta="", pts=self.sent_pts, final=True)
@@ -325,13 +329,12 @@ class StandInServer:
 
     async def greet(self, connection: ServerConnection) -> Conversation | None:
         """The hello and its answer; None when the client was refused."""
+        if not self.authorized(connection):
+            await refuse(connection, "unauthorized", 4401)
+            return None
         hello = json.loads(await connection.recv())
-        if refusal := self.refusal(connection):
-            code, close_code = refusal
-            await connection.send(
-                json.dumps({"type": "error", "code": code, "message": code, "fatal": True, "ref": None})
-            )
-            await connection.close(close_code, code)
+        if self.behaviour.refuse is not None:
+            await refuse(connection, self.behaviour.refuse, {"capacity": 4429, "draining": 4503}[self.behaviour.refuse])
             return None
         resume = hello.get("resume")
         session = self.tokens.pop(resume["token"], None) if resume else None
@@ -360,17 +363,12 @@ class StandInServer:
         await self.attach(session, connection, resume if resumed else None)
         return session
 
-    def refusal(self, connection: ServerConnection) -> tuple[str, int] | None:
-        offered = ",".join(connection.request.headers.get_all("Sec-WebSocket-Protocol")) if connection.request else ""
-        header = connection.request.headers.get("Authorization", "") if connection.request else ""
+    def authorized(self, connection: ServerConnection) -> bool:
         key = self.behaviour.api_key
-        if key and f"token.{key}" not in offered and header != f"Bearer {key}":
-            return "unauthorized", 4401
-        if self.behaviour.refuse == "capacity":
-            return "capacity", 4429
-        if self.behaviour.refuse == "draining":
-            return "draining", 4503
-        return None
+        assert connection.request is not None
+        headers = connection.request.headers
+        offered = ",".join(headers.get_all("Sec-WebSocket-Protocol"))
+        return key is None or f"token.{key}" in offered or headers.get("Authorization") == f"Bearer {key}"
 
     async def attach(self, session: Conversation, connection: ServerConnection, resume: dict[str, Any] | None) -> None:
         session.token = secrets.token_urlsafe(9)
@@ -393,10 +391,18 @@ class StandInServer:
         }
         await connection.send(json.dumps(ready))
         if resume is not None:
+            for delta in session.deltas:
+                if delta["pts"] >= resume["played"]["pts"]:
+                    await connection.send(json.dumps(delta))
             for seq, pts, frame in session.sent_frames:
                 if seq > resume["last_seq"] and pts >= resume["played"]["pts"]:
                     await connection.send(frame)
         session.connection = connection
+
+
+async def refuse(connection: ServerConnection, code: str, close_code: int) -> None:
+    await connection.send(json.dumps({"type": "error", "code": code, "message": code, "fatal": True, "ref": None}))
+    await connection.close(close_code, code)
 
 
 def answer(status: int, content_type: str, body: bytes) -> Response:

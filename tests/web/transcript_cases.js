@@ -29,6 +29,13 @@ export function test_withdrawn_reply_and_its_successor_are_two_entries() {
   equal(transcript.entries.map(({ interrupted, deltas }) => [interrupted, deltas.length]), [[true, 2], [false, 1]]);
 }
 
+export function test_words_sent_again_after_a_resumption_appear_once() {
+  const transcript = new Transcript();
+  spoken(transcript, 1, ["Paris ", "is "]);
+  spoken(transcript, 1, ["Paris ", "is ", "in "]);
+  equal(transcript.entries[0].deltas.map(({ text }) => text), ["Paris ", "is ", "in "]);
+}
+
 export function test_a_pause_does_not_split_the_users_turn() {
   const transcript = new Transcript();
   transcript.state({ user: "speaking", agent: "listening" }, 0);
