@@ -116,8 +116,13 @@ def write_tensor_file(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write one safetensors file, marked as torch's; with the permissions of any file, which save_file's lack."""
-    path.write_bytes(safetensors.torch.save(dict(tensors), metadata={"format": "pt"}))
+    """Write one safetensors file, marked as torch's; with the permissions of any file, which save_file's lack.
+
+    The file appears at once and whole: tensors that were read from an older one are views of it, maybe these ones.
+    """
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(safetensors.torch.save(dict(tensors), metadata={"format": "pt"}))
+    partial.replace(path)
 
 
 def _flatten(loaded: object, prefix: str, into: dict[str, Tensor], path: Path) -> None:

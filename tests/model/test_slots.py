@@ -15,26 +15,27 @@ from duplex.model.caches import Branch, BranchPool
 from duplex.model.checkpoint import DuplexModel
 from tests.model.conftest import Tensors
 
-COPIES = ("aten::copy_", "aten::clone", "aten::cat", "aten::_to_copy")
 
+class NewTensors(TorchDispatchMode):
+    """Sizes of the tensors that operations make or fill, views of the slots aside."""
 
-class CopyCount(TorchDispatchMode):
-    """Elements copied by every copying operation."""
-
-    def __init__(self) -> None:
+    def __init__(self, pool: BranchPool) -> None:
         super().__init__()
         self.sizes: list[int] = []
+        self._slots = {cache.untyped_storage().data_ptr() for cache in (*pool.k, *pool.v)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func._schema.name in COPIES and isinstance(out, torch.Tensor):
-            self.sizes.append(out.numel())
+        first = out[0] if isinstance(out, tuple) else out
+        copied = func._schema.name == "aten::copy_"
+        if isinstance(first, torch.Tensor) and (copied or first.untyped_storage().data_ptr() not in self._slots):
+            self.sizes.append(first.numel())
         return out
 
 
 @contextmanager
-def counted() -> Iterator[list[int]]:
-    with CopyCount() as count:
+def counted(pool: BranchPool) -> Iterator[list[int]]:
+    with NewTensors(pool) as count:
         yield count.sizes
 
 
@@ -55,7 +56,7 @@ def next_hidden(model: DuplexModel, pool: BranchPool, branch: Branch, seed: int 
 
 def test_fork_copies_the_used_part_once(model: DuplexModel) -> None:
     pool, branch = written(model, tokens=40)
-    with counted() as sizes:
+    with counted(pool) as sizes:
         fork = pool.fork(branch)
     llm = model.llm
     assert sizes == [llm.kv_heads * 40 * llm.head_dim] * (2 * llm.layers)
@@ -67,7 +68,7 @@ def test_a_token_copies_nothing_of_the_context(model: DuplexModel) -> None:
     for tokens in (20, 150):
         pool, branch = written(model, tokens=tokens)
         places = [cache.data_ptr() for cache in (*pool.k, *pool.v)]
-        with counted() as sizes:
+        with counted(pool) as sizes:
             model.llm.forward(pool, [branch], [rows(1, 2)])
         costs.append(sum(sizes))
         assert [cache.data_ptr() for cache in (*pool.k, *pool.v)] == places
@@ -97,7 +98,7 @@ def test_a_fork_of_a_prefix_equals_a_branch_that_stopped_there(model: DuplexMode
 def test_truncate_forgets_and_copies_nothing(model: DuplexModel) -> None:
     pool, branch = written(model, tokens=40)
     before = pool.fork(branch, length=30)
-    with counted() as sizes:
+    with counted(pool) as sizes:
         pool.truncate(branch, 30)
     assert sizes == []
     torch.testing.assert_close(next_hidden(model, pool, branch), next_hidden(model, pool, before))

@@ -103,9 +103,7 @@ def test_segment_search(case: int, units: Tensors, meta: dict[str, Any]) -> None
 
 def reference_settings(threshold: float) -> VocoderSettings:
     """Those of the fixture's runs, which had no first-pack rules."""
-    return VocoderSettings(
-        first_chunk=40, threshold_first=threshold, threshold=threshold, window=2401, trim_lead=False
-    )
+    return VocoderSettings(first_chunk=40, threshold_first=threshold, threshold=threshold, window=2401, trim_lead=False)
 
 
 def streamed(vocoder: StreamingVocoder, codes: list[int]) -> list[tuple[int, torch.Tensor]]:
@@ -117,9 +115,7 @@ def streamed(vocoder: StreamingVocoder, codes: list[int]) -> list[tuple[int, tor
 
 
 @pytest.mark.parametrize("name", ["std", "thr", "seg0", "seg1", "seg2", "seg3", "seg4", "seg5"])
-def test_streaming_vocoder(
-    model: DuplexModel, full: Tensors, pieces: Tensors, meta: dict[str, Any], name: str
-) -> None:
+def test_streaming_vocoder(model: DuplexModel, full: Tensors, pieces: Tensors, meta: dict[str, Any], name: str) -> None:
     case, threshold = (pieces, 0.01) if name.startswith("seg") else (full, meta["q2"]["full"][name]["seg_threshold"])
     vocoder = StreamingVocoder(model.codec, reference_settings(threshold))
     out = streamed(vocoder, case[f"{name}.tokens"].tolist())

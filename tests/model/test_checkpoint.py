@@ -1,0 +1,374 @@
+"""Loading and writing checkpoints: every layout the official files come in, and errors that name the culprit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+from duplex.core.errors import CheckpointError
+from duplex.model.caches import StreamCaches
+from duplex.model.checkpoint import DuplexModel, load_checkpoint, save_checkpoint
+from duplex.model.cmvn import read_cmvn, write_cmvn_json, write_cmvn_kaldi
+from duplex.model.codec import CodecEncoder, IstftDims
+from duplex.model.encoder import EncoderDims
+from duplex.model.random_checkpoint import CHAT_TEMPLATE, FULL_7B, TINY, LlmDims, random_checkpoint
+from duplex.model.settings import SpeechSettings
+from duplex.model.speech_decoder import SpeechDecoderDims
+from tests.model.conftest import CHECKPOINT, LLM
+
+PARTS = ("encoder", "adapter", "state_head", "speech_decoder", "codec")
+OTHER = replace(
+    TINY,
+    llm=LlmDims(hidden=96, layers=3, heads=6, kv_heads=3, feed_forward=80, vocabulary=300),
+    encoder=EncoderDims(dim=16, heads=2, feed_forward=24, blocks=3, chunk=4, left_chunks=5),
+    decoder=SpeechDecoderDims(dim=24, heads=3, feed_forward=40, blocks=2, codes=50),
+    codec=IstftDims(input_dim=20, dim=24, token_blocks=1, frame_blocks=1),
+    speaker_tokens=(),
+    prompts=3,
+    adapter_kernel=3,
+    kaldi_cmvn=True,
+    wrapped_decoder=True,
+)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The reference checkpoint, to be damaged."""
+    return Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
+
+
+def state_of(part: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return part.state_dict()
+
+
+def assert_same(one: DuplexModel, other: DuplexModel, **tolerance: float) -> None:
+    for part in PARTS:
+        a, b = state_of(getattr(one, part)), state_of(getattr(other, part))
+        assert a.keys() == b.keys()
+        for name in a:
+            torch.testing.assert_close(a[name], b[name], **(tolerance or {"rtol": 0, "atol": 0}), msg=name)
+    assert (one.encoder.dims, one.adapter.dims) == (other.encoder.dims, other.adapter.dims)
+    assert (one.speech_decoder.dims, one.codec.generator.dims) == (
+        other.speech_decoder.dims,
+        other.codec.generator.dims,
+    )
+    assert (one.settings, one.chat.prefix, one.chat.suffix) == (other.settings, other.chat.prefix, other.chat.suffix)
+
+
+def save(model: DuplexModel, folder: Path, **options: Any) -> None:
+    parts = {part: getattr(model, part) for part in PARTS}
+    save_checkpoint(
+        folder,
+        **parts,
+        prompt_embeddings=model.prompt_embeddings,
+        settings=model.settings,
+        chat_template=yaml.safe_load((CHECKPOINT / "audiollm/train.yaml").read_text())["model_conf"]["chat_template"],
+        **options,
+    )
+
+
+def runs(model: DuplexModel) -> None:
+    """One chunk heard, one token written, one code and its audio made; sizes fit together."""
+    caches = StreamCaches()
+    for chunk in torch.randn(7, 1, 19, 80):
+        rows = model.adapter.chunk(model.encoder.chunk(chunk, [caches]), [caches])
+    assert rows.shape == (1, 2, model.llm.hidden_size)
+    assert len(caches.adapter) == model.adapter.dims.convolutions
+    pool = model.llm.new_pool(1, 64)
+    hidden = model.llm.forward(pool, [pool.acquire()], [torch.cat([model.prompt_embeddings, rows[0]])])[0]
+    assert torch.isfinite(model.state_head(hidden)).all()
+    decoder = model.speech_decoder
+    text = decoder.split(model.llm.embed(model.chat.suffix))[None]
+    cache, _ = decoder.begin(text, decoder.split(hidden)[None])
+    code = int(decoder.step(decoder.dims.sos, cache)[: decoder.dims.codes].argmax())
+    audio = model.codec.decode(torch.tensor([[code, 0, 1]]))
+    assert audio.shape == (1, 3 * model.codec.samples_per_token)
+    assert torch.isfinite(audio).all()
+
+
+def test_weights_are_upcast_and_cmvn_of_the_tensors_wins(model: DuplexModel) -> None:
+    assert all(tensor.dtype == torch.float32 for part in PARTS for tensor in state_of(getattr(model, part)).values())
+    from_file, _ = read_cmvn(CHECKPOINT / "audiollm" / "global_cmvn", 80, is_json=True)
+    assert torch.equal(model.encoder.global_cmvn.mean, from_file.bfloat16().float())
+    assert not torch.equal(model.encoder.global_cmvn.mean, from_file)
+    assert not any(p.requires_grad for part in PARTS for p in getattr(model, part).parameters())
+    assert not model.codec.training
+
+
+def test_cmvn_file_counts_without_tensors(model: DuplexModel, copy: Path) -> None:
+    edit_pt(copy / "audiollm", lambda state: [state.pop(f"encoder.global_cmvn.{name}") for name in ("mean", "istd")])
+    mean, istd = read_cmvn(copy / "audiollm" / "global_cmvn", 80, is_json=True)
+    loaded = load_checkpoint(copy, LLM)
+    assert torch.equal(loaded.encoder.global_cmvn.mean, mean)
+    assert torch.equal(loaded.encoder.global_cmvn.istd, istd)
+
+
+def test_saved_and_loaded_again(model: DuplexModel, tmp_path: Path) -> None:
+    save(model, tmp_path, dtype=torch.float32)
+    shutil.copytree(LLM, tmp_path / "llm")
+    again = load_checkpoint(tmp_path, None)
+    assert_same(model, again)
+    assert torch.equal(model.prompt_embeddings, again.prompt_embeddings)
+    assert again.folder == tmp_path
+    assert again.codec_encoder is None
+
+
+def test_sixteen_bit_keeps_statistics_exact(model: DuplexModel, tmp_path: Path) -> None:
+    save(model, tmp_path)
+    again = load_checkpoint(tmp_path, LLM)
+    assert_same(model, again, rtol=1e-3, atol=1e-3)
+    assert torch.equal(model.encoder.global_cmvn.istd, again.encoder.global_cmvn.istd)
+    stored = safetensors.torch.load_file(tmp_path / "audiollm" / "final.safetensors")
+    assert stored["adpter.project.weight"].dtype == torch.float16
+    assert stat.S_IMODE((tmp_path / "codec" / "final.safetensors").stat().st_mode) & 0o044
+    mean, istd = read_cmvn(tmp_path / "audiollm" / "global_cmvn", 80, is_json=True)
+    torch.testing.assert_close(mean, model.encoder.global_cmvn.mean)
+    torch.testing.assert_close(istd, model.encoder.global_cmvn.istd)
+
+
+def test_sixteen_bit_does_not_overflow(model: DuplexModel, tmp_path: Path) -> None:
+    with_large = torch.full_like(model.prompt_embeddings, 1e6)
+    parts = {part: getattr(model, part) for part in PARTS}
+    save_checkpoint(
+        tmp_path, **parts, prompt_embeddings=with_large, settings=model.settings, chat_template=CHAT_TEMPLATE
+    )
+    assert torch.equal(load_checkpoint(tmp_path, LLM).prompt_embeddings, with_large)
+
+
+def test_our_codec_encoder_is_kept(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path, replace(OTHER, pickled=False), seed=2)
+    loaded = load_checkpoint(tmp_path, None)
+    encoder = CodecEncoder(80, 20, frames_per_token=4, blocks=2, kernel=7).eval()
+    parts = {part: getattr(loaded, part) for part in PARTS}
+    save_checkpoint(
+        tmp_path,
+        **parts,
+        prompt_embeddings=loaded.prompt_embeddings,
+        settings=loaded.settings,
+        chat_template=CHAT_TEMPLATE,
+        codec_encoder=encoder,
+        dtype=torch.float32,
+    )
+    again = load_checkpoint(tmp_path, None)
+    assert again.codec_encoder is not None
+    mel = torch.randn(1, 80, 12)
+    torch.testing.assert_close(again.codec_encoder(mel), encoder(mel))
+
+
+def test_a_random_checkpoint_in_the_official_layout(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path / "a", TINY, seed=1)
+    random_checkpoint(tmp_path / "b", TINY, seed=1)
+    random_checkpoint(tmp_path / "c", TINY, seed=2)
+    a, b, c = (load_checkpoint(tmp_path / name, None) for name in "abc")
+    assert_same(a, b)
+    assert not torch.equal(a.state_head.weight, c.state_head.weight)
+    assert torch.equal(a.llm.embed([5]), b.llm.embed([5]))
+    assert {path.name for path in (tmp_path / "a").rglob("final.*")} == {"final.pt"}
+    assert a.llm.tokenizer.decode(a.llm.encode("héllo, 你好")) == "héllo, 你好"
+    assert a.chat.end_of_turn == a.llm.encode("<|im_end|>")[0]
+    runs(a)
+
+
+def test_other_dims_two_convolutions_kaldi_cmvn_wrapped_decoder(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path, OTHER, seed=3)
+    names = torch.load(tmp_path / "audiollm" / "final.pt", weights_only=True).keys()
+    assert not any("global_cmvn" in name for name in names)
+    assert (tmp_path / "audiollm" / "global_cmvn").read_text().lstrip().startswith("[")
+    assert list(torch.load(tmp_path / "decoder" / "final.pt", weights_only=True)) == ["model"]
+    loaded = load_checkpoint(tmp_path, None)
+    assert loaded.adapter.dims.convolutions == 2
+    assert (loaded.encoder.dims, loaded.speech_decoder.dims) == (OTHER.encoder, OTHER.decoder)
+    torch.testing.assert_close(loaded.encoder.global_cmvn.mean, torch.full((80,), 12.0))
+    torch.testing.assert_close(loaded.encoder.global_cmvn.istd, torch.full((80,), 0.25))
+    runs(loaded)
+
+
+def test_half_precision_on_request(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path, TINY)
+    loaded = load_checkpoint(tmp_path, None, dtype=torch.bfloat16)
+    assert loaded.encoder.enc[1].after_norm.weight.dtype == loaded.prompt_embeddings.dtype == torch.bfloat16
+    assert loaded.codec.quantizer.codebook.embedding.weight.dtype == torch.float32
+
+
+def test_the_full_size_is_that_of_the_public_facts() -> None:
+    assert FULL_7B.adapter.convolutions == 1
+    assert FULL_7B.llm.hidden == 4 * FULL_7B.decoder.dim
+    assert FULL_7B.encoder == EncoderDims(dim=1024, heads=16, feed_forward=4096, blocks=24, chunk=4, left_chunks=16)
+
+
+def edit_pt(folder: Path, change: Callable[[Any], object]) -> None:
+    state = torch.load(folder / "final.pt", weights_only=True)
+    change(state)
+    torch.save(state, folder / "final.pt")
+
+
+def edit_json(path: Path, change: Callable[[Any], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def edit_yaml(path: Path, change: Callable[[Any], object]) -> None:
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content))
+
+
+TENSOR_DAMAGE: list[tuple[str, Callable[[Any], object], str]] = [
+    ("audiollm", lambda s: s.pop("adpter.project.bias"), r"final\.pt: missing tensor adpter\.project\.bias"),
+    ("audiollm", lambda s: s.pop("encoder.global_cmvn.istd"), r"missing tensor encoder\.global_cmvn\.istd"),
+    ("audiollm", lambda s: s.update(extra=torch.zeros(2)), r"unexpected tensor extra"),
+    ("audiollm", lambda s: s.update({"encoder.x": torch.zeros(2)}), r"unexpected tensor encoder\.x"),
+    (
+        "audiollm",
+        lambda s: s.update({"predictor_head.bias": torch.zeros(7)}),
+        r"mis-shaped tensor predictor_head\.bias \[7\] instead of \[4\]",
+    ),
+    ("audiollm", lambda s: s.pop("prompt_embeddings.weight"), r"missing tensor prompt_embeddings\.weight"),
+    ("audiollm", lambda s: s.update(note="hello"), r"note is a str, not a tensor"),
+    ("decoder", lambda s: s.pop("norm.weight"), r"missing tensor norm\.weight"),
+    (
+        "decoder",
+        lambda s: s.update({"embedding.weight": torch.zeros(60, 16)}),
+        r"mis-shaped tensor embedding\.weight \[60, 16\] instead of \[68, 16\]",
+    ),
+    ("codec", lambda s: s["generator"].pop("conv_pre.weight_g"), r"missing tensor generator\.conv_pre\.param"),
+    ("codec", lambda s: s.pop("quantizer"), r"missing tensor quantizer\."),
+    ("codec", lambda s: s.update(discriminator={"a": torch.zeros(1)}), r"unexpected tensor discriminator\.a"),
+]
+
+
+@pytest.mark.parametrize(("part", "damage", "message"), TENSOR_DAMAGE)
+def test_a_wrong_tensor_is_named(copy: Path, part: str, damage: Callable[[Any], object], message: str) -> None:
+    edit_pt(copy / part, damage)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(copy, LLM)
+
+
+def test_the_official_codec_encoder_and_task_embeddings_may_be_absent(copy: Path) -> None:
+    edit_pt(copy / "codec", lambda state: state.pop("encoder"))
+    edit_pt(copy / "audiollm", lambda state: state.pop("task_embeddings.weight"))
+    assert load_checkpoint(copy, LLM).codec_encoder is None
+
+
+def damage_train(change: Callable[[Any], object]) -> Callable[[Path], object]:
+    return lambda folder: edit_yaml(folder / "audiollm" / "train.yaml", change)
+
+
+def damage_json(file: str, change: Callable[[Any], object]) -> Callable[[Path], object]:
+    return lambda folder: edit_json(folder / file, change)
+
+
+FILE_DAMAGE: list[tuple[Callable[[Path], object], str]] = [
+    (lambda f: (f / "decoder" / "final.pt").unlink(), r"decoder has neither final\.pt nor final\.safetensors"),
+    (lambda f: (f / "decoder" / "final.pt").write_bytes(b"not a pickle"), r"decoder/final\.pt cannot be read"),
+    (lambda f: (f / "codec" / "final.safetensors").write_bytes(b"\1"), r"codec/final\.safetensors cannot be read"),
+    (lambda f: (f / "server.json").write_text("{"), r"server\.json cannot be read"),
+    (lambda f: (f / "audiollm" / "train.yaml").write_text("a: [1"), r"train\.yaml cannot be read"),
+    (damage_json("server.json", lambda s: s.update(decoder_topk=3)), r"'decoder_topk'; did you mean 'decoder_top_k'"),
+    (damage_json("server.json", lambda s: s.update(decoder_chunk_size=0)), r"server\.json: decoder_chunk_size"),
+    (damage_train(lambda t: t["model_conf"].pop("prompt_num")), r"train\.yaml: model_conf\.prompt_num"),
+    (damage_train(lambda t: t["model_conf"].update(adpter_type="cnn")), r"model_conf\.adpter_type"),
+    (damage_train(lambda t: t["model_conf"].update(norm="batch")), r"tensors? adpter\.bn2\.running_mean"),
+    (damage_train(lambda t: t["model_conf"].update(enc_out_dim=33)), r"enc_out_dim 33"),
+    (damage_train(lambda t: t["model_conf"].update(chat_template="hello")), r"chat template"),
+    (damage_json("decoder/model.json", lambda d: d.pop()), r"decoder/model\.json is not"),
+    (damage_json("decoder/model.json", lambda d: d[2].pop("transformer_num_blocks")), r"transformer_num_blocks"),
+    (damage_json("codec/model.json", lambda c: c.update(global_tokens=[1])), r"1 global_tokens for 8"),
+    (damage_json("codec/model.json", lambda c: c.update(global_tokens=[99] * 8)), r"outside codebooks of 64"),
+    (damage_json("codec/model.json", lambda c: c.update(decoder="istft")), r"no entry 'istft'"),
+    (damage_json("codec/model.json", lambda c: c.update(n_code_groups=2)), r"n_code_groups"),
+    (damage_json("codec/model.json", lambda c: c.pop("upsample_rates")), r"upsample_rates"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), FILE_DAMAGE)
+def test_a_wrong_file_is_named(copy: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(copy)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(copy, LLM)
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint folder"):
+        load_checkpoint(tmp_path / "none", None)
+    with pytest.raises(CheckpointError, match="--llm"):
+        load_checkpoint(CHECKPOINT, None)
+
+
+def test_an_llm_of_another_size_is_refused(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path, OTHER)
+    with pytest.raises(CheckpointError, match="hidden size 64, this one has 96"):
+        load_checkpoint(CHECKPOINT, tmp_path / "llm")
+
+
+def test_pickles_run_no_code(copy: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, ("touch evil",)
+
+    torch.save({"a": Evil()}, copy / "decoder" / "final.pt")
+    with pytest.raises(CheckpointError, match=r"final\.pt cannot be read"):
+        load_checkpoint(copy, LLM)
+    assert not Path("evil").exists()
+
+
+def test_server_settings_default_to_the_official_ones() -> None:
+    settings = SpeechSettings()
+    assert (settings.decoder_first_chunk_size, settings.decoder_chunk_size, settings.decoder_N) == (20, 40, 2401)
+
+
+def kaldi_binary(rows: list[list[float]], kind: str = "F") -> bytes:
+    width = len(rows[0])
+    values = struct.pack(f"<{2 * width}{'f' if kind == 'F' else 'd'}", *rows[0], *rows[1])
+    return b"\0B" + kind.encode() + b"M " + struct.pack("<bibi", 4, 2, 4, width) + values
+
+
+def test_cmvn_formats_agree(tmp_path: Path) -> None:
+    mean, istd = torch.tensor([10.0, -2.0, 0.5]), torch.tensor([0.5, 2.0, 1.0])
+    write_cmvn_json(tmp_path / "json", mean, istd)
+    write_cmvn_kaldi(tmp_path / "text", mean, istd)
+    frames = 50
+    sums = [*(mean * frames).tolist(), float(frames)]
+    squares = [*((istd.square().reciprocal() + mean.square()) * frames).tolist(), 0.0]
+    (tmp_path / "single").write_bytes(kaldi_binary([sums, squares]))
+    (tmp_path / "double").write_bytes(kaldi_binary([sums, squares], "D"))
+    (tmp_path / "one_line").write_text("[ " + " ".join(map(str, [*sums, *squares])) + " ]")
+    for name in ("json", "text", "single", "double", "one_line"):
+        read_mean, read_istd = read_cmvn(tmp_path / name, 3, is_json=name == "json")
+        torch.testing.assert_close(read_mean, mean)
+        torch.testing.assert_close(read_istd, istd)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_json"),
+    [
+        (b"{}", True),
+        (b"[1, 2]", True),
+        (b'{"mean_stat": [1], "var_stat": [1], "frame_num": 1}', True),
+        (b'{"mean_stat": [1, 1, 1], "var_stat": [1, 1, 1], "frame_num": 0}', True),
+        (b"1 2 3", False),
+        (b"[ 1 2 x\n 3 4 5 ]", False),
+        (b"[ 1 2\n 3 ]", False),
+        (b"\0BXM ", False),
+        (b"\0BFM \4", False),
+        (kaldi_binary([[1.0] * 4, [1.0] * 4])[:-1], False),
+    ],
+)
+def test_broken_cmvn_is_named(tmp_path: Path, content: bytes, is_json: bool) -> None:
+    path = tmp_path / "global_cmvn"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="global_cmvn"):
+        read_cmvn(path, 3, is_json=is_json)
