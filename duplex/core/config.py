@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from duplex.core.errors import ConfigError
 from duplex.core.types import SamplingParams
 
+ROOT = Path(__file__).resolve().parents[2]  # the repository
 ENV_PREFIX = "DUPLEX_"
 
 
@@ -106,7 +107,7 @@ class SessionPatch(BaseModel):
 class ModelConfig(_Checked):
     """Which model runs where."""
 
-    checkpoint: Path = Path("checkpoints/tiny")
+    checkpoint: Path = ROOT / "checkpoints" / "tiny"
     llm: Path | None = None  # the LLM's directory; `llm` inside the checkpoint when None
     device: str = "auto"  # "auto": cuda when there is one
     max_length: int = Field(default=2048, ge=64)  # tokens a conversation can hold
@@ -131,7 +132,7 @@ class ServerConfig(_Checked):
     max_message_bytes: int = Field(default=1 << 20, ge=1024)
     max_batch: int = Field(default=8, ge=1, le=1024)
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
-    web_root: Path = Path("web")
+    web_root: Path = ROOT / "web"
     model: ModelConfig = ModelConfig()
     session: SessionConfig = SessionConfig()
 

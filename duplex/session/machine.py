@@ -348,6 +348,8 @@ class DialogueMachine:
         decision = decide(event.probs, self.config)
         if decision is TurnDecision.CONTINUE:
             return []
+        if decision is TurnDecision.IGNORE and self.turn.taken and self.turn.silence_ms == 0:
+            return []  # who has interrupted and still speaks is no backchannel
         if decision is TurnDecision.RESPOND or self.turn.resumed:
             return self._respond()
         return self._drop()
@@ -369,7 +371,8 @@ class DialogueMachine:
         self._onset_windows = 0
         actions: list[Action] = [DropTurn(turn.number, turn.taken)]
         if self.reply is not None:
-            actions.append(Announce(UserActivity.BACKCHANNEL, _ACTIVITY[self.state], turn.number))
+            self._announced = Announce(UserActivity.BACKCHANNEL, _ACTIVITY[self.state], turn.number)
+            actions.append(self._announced)
         return actions
 
     def _typed(self, text: str) -> list[Action]:

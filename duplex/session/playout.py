@@ -7,8 +7,10 @@ agent audio clock counts samples sent at the output rate; it has no gaps.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -90,16 +92,16 @@ class Playout:
         self._current = _Utterance(turn, generation, self.sent_pts, resampler)
 
     def add_text(self, generation: int, segment: Segment) -> None:
-        """A segment that is about to be spoken: its words, spread over its tokens by length."""
+        """A segment that is about to be spoken: its words and the tokens they begin in."""
         utterance = self._of(generation)
         if utterance is None:
             return
-        position = 0
-        length = max(1, len(segment.text))
+        ends = list(accumulate(segment.token_lengths))  # in visible characters
+        visible = 0
         for word in _WORD.findall(segment.text):
-            token = segment.first_token + position * segment.token_count // length
-            utterance.words.append(_Word(token, word))
-            position += len(word)
+            token = min(bisect_right(ends, visible), segment.token_count - 1)
+            utterance.words.append(_Word(segment.first_token + token, word))
+            visible += sum(not character.isspace() for character in word)
         utterance.tokens = segment.first_token + segment.token_count
 
     def push(self, generation: int, pcm: Float32, spans: tuple[tuple[int, int], ...]) -> bool:
@@ -179,7 +181,7 @@ class Playout:
             if self._reported_sec != self._heard_sec:
                 return self._heard  # no report since this playback began
             elapsed = min(elapsed, REPORT_REACH_SEC)
-        return min(self.sent_pts, self._heard + int(elapsed * self._rate))
+        return min(self.sent_pts, self._heard + round(elapsed * self._rate))
 
     def audible(self, now_sec: float) -> bool:
         """Whether anything of the current reply was heard."""

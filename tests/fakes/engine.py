@@ -184,7 +184,7 @@ class FakeEngine:
                 words = state.words[state.segment_start : len(state.tokens)]
                 hidden = torch.zeros(count, 1)
                 segments.append(
-                    Segment(" ".join(words) + " ", state.segment_start, count, tuple(map(len, words)), hidden)
+                    Segment(" ".join(words) + " ", state.segment_start, count, hidden, tuple(map(len, words)))
                 )
                 state.segment_start = len(state.tokens)
         return ReplyResult(tuple(made), state.text[len(before) :], tuple(segments), state.finished, step.branch.length)

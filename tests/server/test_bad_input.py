@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -35,12 +36,12 @@ async def app(engine: FakeEngine) -> AsyncIterator[App]:
 
 async def closed(client: Client) -> int:
     """The code the server closes with."""
-    try:
+    with contextlib.suppress(ConnectionClosed):
         while True:
             await client.receive()
-    except ConnectionClosed as ending:
-        assert ending.rcvd is not None
-        return ending.rcvd.code
+    code = client.socket.close_code
+    assert code is not None
+    return code
 
 
 async def test_the_session_survives_every_kind_of_junk(app: App) -> None:
@@ -240,8 +241,8 @@ async def test_a_flood_of_audio_is_skipped_and_reported(app: App, engine: FakeEn
         await client.send({"type": "ping"})
         await client.until("pong")  # everything before it was read
         engine.gates.pop("hear").set()
-        await client.until("turn")
-        assert sum(event["skipped_ms"] for event in client.of("overload")) > 5000
+        while sum(event["skipped_ms"] for event in client.of("overload")) < 5000:
+            await client.receive()
         await client.speak(QUESTION)
         await client.until("text", final=True)
 

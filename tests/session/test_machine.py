@@ -1,0 +1,254 @@
+"""Dialogue logic as conversations on virtual time: each row is a chunk of 160 ms and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from duplex.core.config import Eagerness, SessionConfig
+from duplex.core.events import AgentActivity, CutReason, UserActivity
+from duplex.core.types import DialogueState, TurnDecision
+from duplex.session.machine import (
+    Action,
+    AgentTold,
+    Announce,
+    AnswerTyped,
+    ChunkHeard,
+    ChunkJudged,
+    ClientInterrupted,
+    ContinueTurn,
+    CutReply,
+    DialogueMachine,
+    DropTurn,
+    Feed,
+    ListeningFailed,
+    OpenTurn,
+    ReplyAudible,
+    ReplyEnded,
+    ReplyStarted,
+    Respond,
+    SpeakText,
+    TakeTurn,
+    UserTyped,
+    decide,
+)
+
+SPEECH = (0.9,) * 5
+SILENCE = (0.01,) * 5
+CLICK = (0.01, 0.9, 0.9, 0.01, 0.01)
+CONTINUE = (0.9, 0.05, 0.05)
+RESPOND = (0.1, 0.85, 0.05)
+IGNORE = (0.1, 0.05, 0.85)
+
+
+@dataclass
+class Talk:
+    """A machine and the audio clock."""
+
+    machine: DialogueMachine
+    chunk: int = 0
+
+    def hear(self, *chunks: tuple[float, ...]) -> list[Action]:
+        """Chunks go by; returns what the last one did, without announcements."""
+        actions: list[Action] = []
+        for speech in chunks:
+            actions = self.machine.handle(ChunkHeard(self.chunk, speech))
+            self.chunk += 1
+        return work(actions)
+
+    def judge(self, probs: tuple[float, float, float]) -> list[Action]:
+        assert self.machine.turn is not None
+        return work(self.machine.handle(ChunkJudged(self.machine.turn.number, probs)))
+
+    def answered(self) -> int:
+        """Silence, a question, an audible answer; returns the answer's generation."""
+        self.hear(*[SILENCE] * 10, SPEECH, SPEECH, SILENCE)
+        (respond,) = self.judge(RESPOND)
+        assert isinstance(respond, Respond)
+        self.machine.handle(ReplyStarted(respond.generation))
+        self.machine.handle(ReplyAudible(respond.generation))
+        return respond.generation
+
+
+def work(actions: list[Action]) -> list[Action]:
+    return [action for action in actions if not isinstance(action, Announce)]
+
+
+@pytest.fixture
+def talk() -> Talk:
+    return Talk(DialogueMachine(SessionConfig()))
+
+
+def test_a_turn_opens_with_six_chunks_of_preroll_and_is_answered(talk: Talk) -> None:
+    assert talk.hear(*[SILENCE] * 10) == []
+    assert talk.hear(SPEECH) == [OpenTurn(1, first=4, last=10)]
+    assert talk.machine.state is DialogueState.LISTENING
+    assert talk.hear(SPEECH) == [Feed(1, 11)]
+    assert talk.judge(CONTINUE) == []
+    assert talk.hear(SILENCE) == [Feed(1, 12)]
+    assert talk.judge(RESPOND) == [Respond(1, 1, taken=False)]
+    assert talk.machine.state is DialogueState.THINKING
+    talk.machine.handle(ReplyStarted(1))
+    assert talk.machine.state is DialogueState.SPEAKING
+    talk.machine.handle(ReplyEnded(1))
+    assert talk.machine.state is DialogueState.IDLE
+
+
+def test_early_speech_has_what_preroll_there_is(talk: Talk) -> None:
+    talk.hear(SILENCE, SILENCE)
+    assert talk.hear(SPEECH) == [OpenTurn(1, first=0, last=2)]
+
+
+def test_a_click_opens_nothing(talk: Talk) -> None:
+    assert talk.hear(CLICK, CLICK, SILENCE) == []
+
+
+def test_onset_counts_across_chunks(talk: Talk) -> None:
+    assert talk.hear((0.01, 0.01, 0.01, 0.9, 0.9)) == []
+    assert talk.hear((0.9, 0.01, 0.01, 0.01, 0.01)) == [OpenTurn(1, 0, 1)]
+
+
+def test_a_pause_in_mid_turn_ends_nothing(talk: Talk) -> None:
+    talk.hear(SPEECH, SPEECH)
+    for _ in range(5):  # 0.8 s
+        assert talk.hear(SILENCE) == [Feed(1, talk.chunk - 1)]
+        assert talk.judge(CONTINUE) == []
+    assert talk.hear(SPEECH) == [Feed(1, 7)]
+    assert talk.machine.turn is not None
+    assert talk.machine.turn.silence_ms == 0
+
+
+def test_barge_in_by_verdict(talk: Talk) -> None:
+    generation = talk.answered()
+    assert isinstance(talk.hear(SPEECH)[0], OpenTurn)
+    talk.hear(SPEECH, SILENCE)
+    assert talk.judge(RESPOND) == [
+        CutReply(generation, CutReason.USER),
+        Respond(2, talk.machine.generation, taken=False),
+    ]
+    assert talk.machine.generation > generation
+    assert talk.machine.handle(ReplyEnded(generation)) == []  # the old one cannot end the new one
+    assert talk.machine.state is DialogueState.THINKING
+
+
+def test_barge_in_by_persistence(talk: Talk) -> None:
+    generation = talk.answered()
+    talk.hear(SPEECH, SPEECH, SPEECH)
+    assert talk.machine.reply is not None
+    assert talk.hear(SPEECH) == [Feed(2, 16), CutReply(generation, CutReason.USER), TakeTurn(2)]
+    assert talk.judge(IGNORE) == []  # still speaking: no backchannel
+    talk.hear(SILENCE)
+    assert talk.judge(RESPOND) == [Respond(2, talk.machine.generation, taken=True)]
+
+
+def test_persistence_can_be_turned_off(talk: Talk) -> None:
+    talk.machine.config = SessionConfig(barge_in_ms=0)
+    talk.answered()
+    assert talk.hear(*[SPEECH] * 10) == [Feed(2, 22)]
+
+
+def test_a_backchannel_leaves_the_agent_alone(talk: Talk) -> None:
+    talk.answered()
+    talk.hear(SPEECH, SILENCE)
+    actions = talk.machine.handle(ChunkJudged(2, IGNORE))
+    assert actions == [
+        DropTurn(2, taken=False),
+        Announce(UserActivity.BACKCHANNEL, AgentActivity.SPEAKING, 2),
+        Announce(UserActivity.SILENT, AgentActivity.SPEAKING, 2),
+    ]
+    assert talk.machine.state is DialogueState.SPEAKING
+
+
+def test_what_was_decided_is_not_replayed(talk: Talk) -> None:
+    talk.hear(*[SILENCE] * 10, SPEECH, SILENCE)
+    assert talk.judge(IGNORE) == [DropTurn(1, taken=False)]
+    talk.hear(SILENCE)
+    assert talk.hear(SPEECH) == [OpenTurn(2, first=12, last=13)]
+
+
+def test_the_vad_is_ready_at_once_after_a_decision(talk: Talk) -> None:
+    talk.answered()
+    assert isinstance(talk.hear(SPEECH)[0], OpenTurn)
+
+
+def test_resumed_speech_withdraws_a_reply_nobody_has_heard(talk: Talk) -> None:
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SILENCE)
+    talk.judge(RESPOND)
+    talk.machine.handle(ReplyStarted(1))  # sent, but not heard yet
+    talk.hear(SILENCE)
+    assert talk.hear(SPEECH) == [
+        CutReply(1, CutReason.USER, withdrawn=True),
+        ContinueTurn(1, first=13, last=14),
+    ]
+    assert talk.machine.state is DialogueState.LISTENING
+    talk.hear(SILENCE)
+    assert talk.judge(IGNORE) == [Respond(1, talk.machine.generation, taken=True)]  # it was a turn already
+
+
+def test_resumed_speech_does_not_withdraw_a_typed_answer(talk: Talk) -> None:
+    talk.machine.handle(UserTyped("hello"))
+    assert talk.hear(SPEECH) == [OpenTurn(2, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("speech", "outcome"),
+    [((SPEECH, SPEECH), [Respond(1, 1, taken=False)]), (((0.9, 0.9, 0.9, 0.01, 0.01),), [DropTurn(1, taken=False)])],
+)
+def test_a_vad_timeout_answers_speech_and_ignores_what_was_too_short(
+    talk: Talk, speech: tuple[tuple[float, ...], ...], outcome: list[Action]
+) -> None:
+    talk.hear(*speech)
+    actions = talk.hear(SILENCE)
+    while actions == [Feed(1, talk.chunk - 1)]:
+        actions = talk.hear(SILENCE)
+    assert actions == [Feed(1, talk.chunk - 1), *outcome]
+    assert talk.chunk in (14, 15)  # 2 s of silence
+
+
+def test_the_client_stops_the_agent(talk: Talk) -> None:
+    generation = talk.answered()
+    assert work(talk.machine.handle(ClientInterrupted())) == [CutReply(generation, CutReason.CLIENT, keep_heard=True)]
+    assert talk.machine.state is DialogueState.IDLE
+    assert talk.machine.handle(ClientInterrupted()) == []
+
+
+def test_a_typed_turn_replaces_everything(talk: Talk) -> None:
+    generation = talk.answered()
+    talk.hear(SPEECH)
+    assert work(talk.machine.handle(UserTyped("stop"))) == [
+        DropTurn(2, taken=False),
+        CutReply(generation, CutReason.USER, keep_heard=True),
+        AnswerTyped(3, talk.machine.generation, "stop"),
+    ]
+
+
+def test_dictated_words(talk: Talk) -> None:
+    assert work(talk.machine.handle(AgentTold("hi"))) == [SpeakText(1, 1, "hi")]
+
+
+def test_a_failed_step_drops_its_turn_only(talk: Talk) -> None:
+    talk.answered()
+    talk.hear(SPEECH)
+    assert work(talk.machine.handle(ListeningFailed(7))) == []
+    assert work(talk.machine.handle(ListeningFailed(2))) == [DropTurn(2, taken=False)]
+    assert talk.machine.state is DialogueState.SPEAKING
+
+
+def test_verdicts_of_a_turn_that_is_over_are_void(talk: Talk) -> None:
+    talk.answered()
+    assert talk.machine.handle(ChunkJudged(1, RESPOND)) == []
+
+
+@pytest.mark.parametrize(
+    ("probs", "eagerness", "decision"),
+    [
+        ((0.3, 0.6, 0.1), Eagerness.MEDIUM, TurnDecision.RESPOND),
+        ((0.3, 0.6, 0.1), Eagerness.LOW, TurnDecision.CONTINUE),
+        ((0.55, 0.4, 0.05), Eagerness.MEDIUM, TurnDecision.CONTINUE),
+        ((0.55, 0.4, 0.05), Eagerness.HIGH, TurnDecision.RESPOND),
+        ((0.05, 0.4, 0.55), Eagerness.HIGH, TurnDecision.IGNORE),
+    ],
+)
+def test_verdicts_by_eagerness(probs: tuple[float, float, float], eagerness: Eagerness, decision: TurnDecision) -> None:
+    assert decide(probs, SessionConfig(eagerness=eagerness)) is decision

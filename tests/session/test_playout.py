@@ -1,0 +1,165 @@
+"""Pacing and heard position, on virtual time."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from duplex.core.events import AgentAudio, TextDelta
+from duplex.model.segmenter import Segment
+from duplex.session.playout import Playout
+
+RATE = 24000
+FRAME = 960
+
+
+def playout(*, virtual: bool = True, output_rate: int = RATE) -> Playout:
+    return Playout(output_rate=output_rate, codec_rate=RATE, max_lead_ms=400, virtual=virtual)
+
+
+def segment(text: str, first: int = 0) -> Segment:
+    words = text.split()
+    return Segment(text, first, len(words), torch.zeros(len(words), 1), tuple(map(len, words)))
+
+
+def sound(seconds: float) -> np.ndarray:
+    return np.full(int(seconds * RATE), 0.1, np.float32)
+
+
+def begun(player: Playout, seconds: float = 2.0, words: str = "one two six ten") -> None:
+    player.begin(1, 1)
+    player.add_text(1, segment(words))
+    count = len(words.split())
+    spans = tuple((i, int(i * seconds * RATE / count)) for i in range(count))
+    player.push(1, sound(seconds), spans)
+
+
+def frames(events: list[AgentAudio | TextDelta]) -> list[AgentAudio]:
+    return [event for event in events if isinstance(event, AgentAudio)]
+
+
+def text(events: list[AgentAudio | TextDelta]) -> str:
+    return "".join(event.delta for event in events if isinstance(event, TextDelta))
+
+
+def test_the_first_sound_goes_out_at_once_and_the_lead_is_kept() -> None:
+    player = playout()
+    begun(player)
+    first = frames(player.due(10.0))
+    assert len(first) == 10  # 400 ms
+    assert first[0].first
+    assert not player.due(10.0)
+    wait = player.wait_sec(10.0)
+    assert wait is not None
+    assert 0.03 < wait <= 0.05
+    assert len(frames(player.due(10.0 + wait + 1e-4))) == 1
+
+
+def test_a_first_piece_shorter_than_a_frame_is_not_held_back() -> None:
+    player = playout()
+    player.begin(1, 1)
+    player.push(1, sound(0.01), ())
+    assert len(frames(player.due(0.0))[0].pcm) == 240
+    player.push(1, sound(0.01), ())
+    assert player.due(0.1) == []  # later pieces wait for a whole frame
+
+
+def test_words_go_with_the_sound_they_begin_in() -> None:
+    player = playout()
+    begun(player)
+    assert text(player.due(0.0)) == "one"
+    assert text(player.due(0.15)) == " two"
+
+
+def test_what_is_heard_in_real_time() -> None:
+    player = playout()
+    begun(player)
+    player.finish(1)
+    now = 0.0
+    events = player.due(now)
+    while not player.over(now):
+        assert (player.sent_pts - player.heard_pts(now)) <= 0.4 * RATE
+        if 1.1 < now < 1.12:
+            assert player.heard(now).tokens == 2
+            assert player.heard(now).text == "one two"
+        wait = player.wait_sec(now)
+        assert wait is not None
+        now += wait
+        events += player.due(now)
+    assert 1.95 < now < 2.1
+    assert text(events) == "one two six ten"
+    assert frames(events)[-1].last
+    assert player.heard(now).tokens == 4
+
+
+def test_reports_are_the_truth_and_the_brake() -> None:
+    player = playout(virtual=False)
+    begun(player)
+    assert len(frames(player.due(0.0))) == 10
+    assert not player.audible(0.5)
+    assert player.due(0.5) == []  # nobody has reported anything
+    player.report(0.6, 0, 4800)
+    assert player.heard_pts(0.6) == 4800
+    assert player.audible(0.6)
+    assert len(frames(player.due(0.6))) == 5
+    assert player.heard_pts(0.7) == 4800 + 2400  # carried on between reports
+    assert player.heard_pts(1.4) == 4800 + 6000  # but not for long
+    player.report(1.5, 0, 10**9)
+    assert player.heard_pts(1.5) == player.sent_pts  # nobody has heard what was not sent
+
+
+def test_without_reports_the_clock_stands_in() -> None:
+    player = playout(virtual=False)
+    begun(player)
+    player.due(0.0)
+    assert player.heard_pts(0.9) == 0
+    assert player.heard_pts(1.1) == player.sent_pts
+
+
+def test_a_cut_voids_everything_old() -> None:
+    player = playout()
+    begun(player)
+    player.due(0.0)
+    sent = player.sent_pts
+    assert player.cut() == (0, 1)
+    assert not player.push(1, sound(1), ())
+    assert player.due(5.0) == []
+    player.begin(2, 2)
+    player.push(2, sound(1), ())
+    frame = frames(player.due(5.0))[0]
+    assert (frame.epoch, frame.pts, frame.first) == (1, sent, True)
+    player.report(5.0, 0, 10**6)  # a late report of the old epoch
+    assert player.heard_pts(5.0) == sent
+
+
+def test_an_empty_reply_is_over_at_once() -> None:
+    player = playout()
+    player.begin(3, 1)
+    player.finish(1)
+    events = player.due(0.0)
+    assert events == [TextDelta(3, "", 0, final=True)]
+    assert player.over(0.0)
+
+
+def test_another_output_rate() -> None:
+    player = playout(output_rate=8000)
+    begun(player, 1.0)
+    player.finish(1)
+    events = [event for tick in range(300) for event in player.due(tick / 100)]
+    assert sum(len(frame.pcm) for frame in frames(events)) == 8000
+    assert text(events) == "one two six ten"
+
+
+def test_a_client_that_comes_back_gets_what_it_lacks() -> None:
+    player = playout(virtual=False)
+    begun(player)
+    player.due(0.0)
+    player.pause(0.1)
+    assert player.due(5.0) == []
+    assert player.wait_sec(5.0) is None
+    again = player.resume(60.0, last_seq=3, played_pts=FRAME)
+    assert [frame.seq for frame in frames(again)] == list(range(4, 10))
+    assert len(frames(player.due(60.0))) == 1
+    player.pause(61.0)
+    again = player.resume(62.0, last_seq=3, played_pts=6 * FRAME)
+    assert frames(again)[0].seq == 6  # 4 and 5 were played, whatever the client says it has
