@@ -35,6 +35,7 @@ MAX_WIRE_BYTES = 16 << 20  # above, websockets closes with 1009 without reading 
 SPARE_CONNECTIONS = 16  # connections beyond the sessions: resumes, and clients that are told why not
 CLOSE_UNAUTHORIZED = 4401
 LOOP_PROBE_SEC = 0.25
+GOODBYE_SEC = 5.0  # how long clients may take to close when the server drains
 
 
 class App:
@@ -111,6 +112,9 @@ class App:
         error = ErrorEvent("draining", "the server is stopping", fatal=True)
         for connection in list(self._connections):
             connection.end(Farewell(CLOSE_DRAINING, "draining", error))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_SEC):
+                await self.settled()
 
     async def settled(self) -> None:
         """Wait until every connection that has ended is wholly gone."""

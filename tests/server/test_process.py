@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -26,6 +27,7 @@ async def test_the_server_starts_converses_and_drains() -> None:
         *("--device", "cpu", "--port", "0", "--max-sessions", "2", "--max-length", "512"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "DUPLEX_DRAIN_TIMEOUT_SEC": "1"},
     )
     assert process.stdout is not None
     try:
