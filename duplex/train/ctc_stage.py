@@ -1,4 +1,4 @@
-"""Stage 2: CTC pre-training of the speech encoder over the LLM's own pieces (arXiv, Graves 2006: CTC)."""
+"""Stage 2: CTC pre-training of the speech encoder over characters (Graves et al. 2006)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,21 @@ from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
 from duplex.train.loop import LoopOptions, train
 
-BLANK_ID = 0  # CTC blank: id 0 is the tokenizer's <unk>, which no target holds
-MAX_LEAD_SAMPLES = 16000
+SYMBOLS = " abcdefghijklmnopqrstuvwxyz'"
+BLANK_ID = 0  # CTC blank; SYMBOLS follow from 1
+CLEAN_STEPS = 400
+MAX_LEAD_SAMPLES = 8000
 MAX_TAIL_SAMPLES = 12000
+
+
+def characters(text: str) -> list[int]:
+    """CTC ids of a text; what SYMBOLS lacks is left out."""
+    return [SYMBOLS.index(letter) + 1 for letter in text.lower() if letter in SYMBOLS]
+
+
+def spelled(ids: Sequence[int]) -> str:
+    """Text of CTC ids."""
+    return "".join(SYMBOLS[i - 1] for i in ids)
 
 
 def stream_features(pcm: np.ndarray) -> Tensor:
@@ -55,13 +67,13 @@ def mask_features(features: Tensor, rng: random.Random, fill: Tensor) -> Tensor:
 class CtcModel(nn.Module):
     """Encoder and a linear CTC head."""
 
-    def __init__(self, dims: EncoderDims, vocabulary: int) -> None:
+    def __init__(self, dims: EncoderDims) -> None:
         super().__init__()
         self.encoder = SpeechEncoder(dims)
-        self.head = nn.Linear(dims.dim, vocabulary)
+        self.head = nn.Linear(dims.dim, len(SYMBOLS) + 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """features [batch, frames, 80] -> log-probabilities [batch, encoder frames, vocabulary], float32."""
+        """features [batch, frames, 80] -> log-probabilities [batch, encoder frames, symbols], float32."""
         return F.log_softmax(self.head(self.encoder(features)).float(), dim=-1)
 
 
@@ -76,19 +88,23 @@ def set_cmvn(encoder: SpeechEncoder, corpus: Sequence[Utterance], rng: random.Ra
     encoder.global_cmvn.istd.copy_(1.0 / frames.std(0).clamp(min=1e-3))
 
 
-def placed(utterance: Utterance, rng: random.Random) -> np.ndarray:
+def placed(utterance: Utterance, rng: random.Random, strength: float = 1.0) -> np.ndarray:
     """An utterance with silence around it, then augmented."""
     pcm = utterance.pcm.astype(np.float32) / 32768.0
     pcm = np.pad(pcm, (rng.randint(0, MAX_LEAD_SAMPLES), rng.randint(1600, MAX_TAIL_SAMPLES)))
-    return augment(pcm, rng, 1.0)
+    return augment(pcm, rng, strength) if strength else pcm
 
 
 def batches(
-    corpus: Sequence[Utterance], encode: Any, seconds: float, seed: int
+    corpus: Sequence[Utterance], seconds: float, seed: int, start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Endless batches of about `seconds` of audio: features, frame lengths, targets (flat), target lengths."""
+    """Endless batches of about `seconds` of audio: features, frame lengths, targets (flat), target lengths.
+
+    The first CLEAN_STEPS batches are not augmented, the next as many more and more; `start`: batches already seen.
+    """
     rng = random.Random(seed)
     order = list(range(len(corpus)))
+    made = start
     while True:
         rng.shuffle(order)
         for at in range(0, len(order), 256):
@@ -100,14 +116,16 @@ def batches(
                 groups[-1].append(index)
             rng.shuffle(groups)
             for group in (g for g in groups if g):
-                features, lengths = pad_features([stream_features(placed(corpus[i], rng)) for i in group])
-                targets = [encode(corpus[i].text) for i in group]
+                strength = min(1.0, max(0.0, (made - CLEAN_STEPS) / CLEAN_STEPS))
+                made += 1
+                features, lengths = pad_features([stream_features(placed(corpus[i], rng, strength)) for i in group])
+                targets = [characters(corpus[i].text) for i in group]
                 flat = torch.tensor([token for target in targets for token in target])
                 yield features, lengths, flat, torch.tensor([len(target) for target in targets])
 
 
 def greedy_tokens(log_probs: Tensor) -> list[int]:
-    """Collapse the best path of one utterance [frames, vocabulary]."""
+    """Collapse the best path of one utterance [frames, symbols]."""
     best = log_probs.argmax(-1).tolist()
     return [token for i, token in enumerate(best) if token != BLANK_ID and (i == 0 or token != best[i - 1])]
 
@@ -124,12 +142,12 @@ def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def word_error_rate(model: CtcModel, corpus: Sequence[Utterance], decode: Any) -> float:
+def word_error_rate(model: CtcModel, corpus: Sequence[Utterance]) -> float:
     """Greedy word error of clean utterances."""
     wrong = words = 0
     for utterance in corpus:
         pcm = np.pad(utterance.pcm.astype(np.float32) / 32768.0, (3200, 6400))
-        text = decode(greedy_tokens(model(stream_features(pcm)[None])[0]))
+        text = spelled(greedy_tokens(model(stream_features(pcm)[None])[0]))
         e, n = word_errors(utterance.text, text)
         wrong, words = wrong + e, words + n
     return wrong / words
@@ -138,7 +156,6 @@ def word_error_rate(model: CtcModel, corpus: Sequence[Utterance], decode: Any) -
 def run(
     corpus: Sequence[Utterance],
     held_out: Sequence[Utterance],
-    tokenizer: Any,
     folder: Path,
     dims: EncoderDims,
     options: LoopOptions,
@@ -149,19 +166,22 @@ def run(
     """Train; returns the model. `held_out` is scored every 1000 steps."""
     torch.manual_seed(seed)
 
-    def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
-    model = CtcModel(dims, len(tokenizer))
+    model = CtcModel(dims)
+    # The encoder multiplies its input by sqrt(dim); undone at the start, or the blocks would hardly be heard.
+    nn.init.constant_(model.encoder.enc[1].embed[1].weight, dims.dim**-0.5)
     if not (folder / "state.pt").exists():
         set_cmvn(model.encoder, corpus, random.Random(seed))
     model.to(device)
     rng = random.Random(seed + 1)
+    state_file = folder / "state.pt"
+    seen = [torch.load(state_file, weights_only=True)["step"] if state_file.exists() else 0]
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
         features, lengths, targets, target_lengths = batch
-        features = mask_features(features, rng, model.encoder.global_cmvn.mean.cpu()).to(device)
+        seen[0] += 1
+        if seen[0] > 2 * CLEAN_STEPS:
+            features = mask_features(features, rng, model.encoder.global_cmvn.mean.cpu())
+        features = features.to(device)
         log_probs = model(features)
         loss = F.ctc_loss(
             log_probs.transpose(0, 1), targets.to(device), lengths.to(device), target_lengths.to(device),
@@ -170,7 +190,7 @@ def run(
         return {"loss": loss}
 
     train(
-        "ctc", model, batches(corpus, encode, 40.0, seed), loss_of, folder, options, device=device,
-        evaluate=lambda: {"wer_held_out": word_error_rate(model, held_out[:150], tokenizer.decode)}, evaluate_every=500,
+        "ctc", model, batches(corpus, 30.0, seed, seen[0]), loss_of, folder, options, device=device,
+        evaluate=lambda: {"wer_held_out": word_error_rate(model, held_out[:100])}, evaluate_every=500,
     )  # fmt: skip
     return model

@@ -22,7 +22,7 @@ from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
 from duplex.model.adapter import Adapter
 from duplex.model.encoder import SpeechEncoder
 from duplex.train.corpus import Utterance
-from duplex.train.ctc_stage import BLANK_ID, mask_features, pad_features, placed, stream_features
+from duplex.train.ctc_stage import BLANK_ID, characters, mask_features, pad_features, placed, stream_features
 from duplex.train.loop import LoopOptions, train
 from duplex.train.text_llm import IGNORED, PROMPT_POSITIONS, DialogueWriter
 from duplex.train.world import Dialogue, Turn
@@ -78,11 +78,10 @@ class ListenModel(nn.Module):
             encoded = self.encoder(masked.to(device))
             log_probs = F.log_softmax(self.head(encoded).float(), dim=-1)
         adapted = self.adapter(encoded)
-        targets = [writer.encode(item.text) if item.text else [] for item in batch]
         losses: dict[str, Tensor] = {}
-        losses["align"] = self._align_loss(adapted, log_probs, targets, lengths, writer.blank)
+        losses["align"] = self._align_loss(adapted, log_probs, batch, lengths, writer)
         if train_encoder:
-            losses["ctc"] = _ctc_loss(log_probs, targets, lengths)
+            losses["ctc"] = _ctc_loss(log_probs, [characters(item.text) for item in batch], lengths)
         losses |= self._language_losses(batch, writer, adapted, lengths)
         total = losses["reply"] + ALIGN_WEIGHT * losses["align"]
         if "ctc" in losses:
@@ -92,17 +91,17 @@ class ListenModel(nn.Module):
         return {"loss": total, **losses}
 
     def _align_loss(
-        self, adapted: Tensor, log_probs: Tensor, targets: list[list[int]], lengths: list[int], blank: int
+        self, adapted: Tensor, log_probs: Tensor, batch: Sequence[Spoken], lengths: list[int], writer: DialogueWriter
     ) -> Tensor:
         table = self.llm.get_input_embeddings().weight.float()
         terms = []
-        for row, (target, length) in enumerate(zip(targets, lengths, strict=True)):
-            positions = place_pieces(log_probs[row, :length].detach(), target, blank)
+        for row, (item, length) in enumerate(zip(batch, lengths, strict=True)):
+            positions = place_pieces(log_probs[row, :length].detach().cpu(), item.text, writer)
             if positions is None:
                 continue
             wanted = table[positions.to(table.device)]
             error = (adapted[row, : length // 2].float() - wanted).square().mean(-1) / self._scale
-            weight = torch.where(positions.to(table.device) == blank, 1.0, 3.0)
+            weight = torch.where(positions.to(table.device) == writer.blank, 1.0, 3.0)
             terms.append((error * weight).sum() / weight.sum())
         return torch.stack(terms).mean() if terms else adapted.sum() * 0.0
 
@@ -150,29 +149,36 @@ class ListenModel(nn.Module):
 STATE_BALANCE = (1.0, 1.0, 1.0)
 
 
-def place_pieces(log_probs: Tensor, target: list[int], blank: int) -> Tensor | None:
-    """Which embedding each 80 ms position should hold, from the best CTC alignment [frames / 2].
+def place_pieces(log_probs: Tensor, text: str, writer: DialogueWriter) -> Tensor | None:
+    """Which piece's embedding each 80 ms position should hold [frames / 2]: a piece stands where its last letter was
+    heard in the best CTC alignment, or at the next free position.
 
-    None when the target does not fit into the frames. A piece whose position is taken goes to the next free one.
+    log_probs [frames, symbols]. None when the text does not fit into the frames.
     """
     frames = log_probs.shape[0]
-    positions = torch.full((frames // 2,), blank)
-    if not target:
+    positions = torch.full((frames // 2,), writer.blank)
+    letters = characters(text)
+    if not letters:
         return positions
-    repeats = sum(a == b for a, b in zip(target, target[1:], strict=False))
-    if len(target) + repeats > frames:
+    repeats = sum(a == b for a, b in zip(letters, letters[1:], strict=False))
+    if len(letters) + repeats > frames:
         return None
     path, _ = torchaudio.functional.forced_align(
-        log_probs[None].cpu(), torch.tensor([target], dtype=torch.int32), blank=BLANK_ID
+        log_probs[None], torch.tensor([letters], dtype=torch.int32), blank=BLANK_ID
     )
-    previous, taken = BLANK_ID, -1
-    for frame, token in enumerate(path[0].tolist()):
-        if token not in (BLANK_ID, previous):
-            taken = max(frame // 2, taken + 1)
-            if taken >= len(positions):
-                return None
-            positions[taken] = token
-        previous = token
+    heard_at: list[int] = []  # frame of each letter
+    previous = BLANK_ID
+    for frame, symbol in enumerate(path[0].tolist()):
+        if symbol not in (BLANK_ID, previous):
+            heard_at.append(frame)
+        previous = symbol
+    taken, end = -1, -1  # `end` starts before the word mark that opens a text
+    for piece in writer.encode(text):
+        end += len(writer.piece(piece))
+        taken = max(heard_at[min(max(end - 1, 0), len(heard_at) - 1)] // 2, taken + 1)
+        if taken >= len(positions):
+            return None
+        positions[taken] = piece
     return positions
 
 

@@ -82,7 +82,7 @@ class Pipeline:
     def ctc(self) -> None:
         """CTC pre-training of the encoder."""
         ctc_stage.run(
-            load_corpus(self.corpus("asr")), load_corpus(self.corpus("asr_test")), self._tokenizer(),
+            load_corpus(self.corpus("asr")), load_corpus(self.corpus("asr_test")),
             self.work / "ctc", self.preset.encoder, self.preset.ctc_steps, self.seed, device=self.device,
         )  # fmt: skip
 
@@ -144,7 +144,7 @@ class Pipeline:
     def _listen_model(self, stage: str) -> tuple[ListenModel, DialogueWriter]:
         """The listening half as `stage` left it ("ctc": with a fresh adapter and head)."""
         llm, writer = self._llm()
-        ctc = CtcModel(self.preset.encoder, len(self._tokenizer()))
+        ctc = CtcModel(self.preset.encoder)
         dims = AdapterDims(self.preset.encoder.dim, self.preset.llm.hidden, self.preset.adapter_kernel)
         torch.manual_seed(self.seed)
         model = ListenModel(ctc.encoder, ctc.head, Adapter(dims), llm, writer.encode(AUDIO_START)[0])

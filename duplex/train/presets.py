@@ -48,7 +48,7 @@ TINY = Preset(
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
     text_steps=LoopOptions(steps=2600, learning_rate=2e-3),
-    ctc_steps=LoopOptions(steps=1700, learning_rate=1.5e-3, warmup=200),
+    ctc_steps=LoopOptions(steps=2000, learning_rate=1.5e-3, warmup=150),
     adapter_steps=LoopOptions(steps=1000, learning_rate=1.5e-3, warmup=100),
     state_steps=LoopOptions(steps=1300, learning_rate=6e-4, warmup=100),
     codec_steps=LoopOptions(steps=2500, learning_rate=2e-3, warmup=150),

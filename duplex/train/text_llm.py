@@ -115,6 +115,7 @@ class DialogueWriter:
 
         self.encode = encode
         self.decode = tokenizer.decode
+        self.piece = tokenizer.convert_ids_to_tokens
         self.chat = ChatFormat.from_template(TEMPLATE, encode)
         self.blank = encode(BLANK)[0]
         self.audio_start = encode(AUDIO_START)[0]
