@@ -1,4 +1,4 @@
-"""What a reply token costs as the conversation grows: `python -m duplex.bench.context_cost --checkpoint DIR`.
+"""What a reply token costs as the conversation grows: `python -m duplex.model.context_cost --checkpoint DIR`.
 
 A step must not copy the context, so the cost at 1000 tokens should be close to that at 100.
 """

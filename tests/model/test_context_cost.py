@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from duplex.bench import context_cost
+from duplex.model import context_cost
 from duplex.model.llm import CausalLanguageModel
 
 LLM = Path(__file__).parent.parent / "data" / "fixtures" / "llm_tiny"
