@@ -28,7 +28,8 @@ export class Transcript {
   /** A `state` message at `nowMs`. */
   state({ user, agent }, nowMs) {
     if (user === "speaking") this.userSpeaks(nowMs);
-    else if (this.speaking) this.userStops(user === "backchannel" ? "backchannel" : "paused", nowMs);
+    else if (this.speaking) this.userStops(nowMs);
+    if (user === "backchannel" && this.speaking) this.seal("backchannel");
     if (agent === "thinking" && this.speaking) this.seal("answered");
   }
 
@@ -42,15 +43,14 @@ export class Transcript {
     this.onChange(entry);
   }
 
-  userStops(status, nowMs) {
+  userStops(nowMs) {
     const entry = this.speaking;
     if (entry.since === undefined) return;
     entry.spokenMs += nowMs - entry.since;
     entry.since = undefined;
     entry.until = nowMs;
-    entry.status = status;
+    entry.status = "paused";
     this.onChange(entry);
-    if (status === "backchannel") this.speaking = null;
   }
 
   seal(status) {
@@ -92,7 +92,7 @@ export class Transcript {
 
   /** The session is over or was replaced: nothing of it goes on. */
   close() {
-    if (this.speaking) this.userStops("paused", this.speaking.since ?? 0);
+    if (this.speaking) this.userStops(this.speaking.since);
     this.speaking = null;
     for (const entry of this.agentByTurn.values()) {
       if (entry.final) continue;

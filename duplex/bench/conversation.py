@@ -224,8 +224,8 @@ class _Conversation:
             now = self._now()
             self._speaker.render_until(now)
             idle = self._agent == "listening"
-            while (item := self._cue.due(now, self._speaker.replies, self._speaker.rate, idle)) is not None:
-                await self._begin(socket, item)
+            while (due := self._cue.due(now, self._speaker.replies, self._speaker.rate, idle)) is not None:
+                await self._begin(socket, *due)
             self._note_speech(now)
             if self._drop_at_sec is not None and now >= self._drop_at_sec:
                 self._drop_at_sec = None
@@ -243,8 +243,8 @@ class _Conversation:
         since = self._cue.over_since(self._speaker.replies, self._speaker.rate, self._agent == "listening", now)
         return now >= self._options.limit_sec or (since is not None and now >= since + self._options.tail_sec)
 
-    async def _begin(self, socket: ClientConnection, item: Item) -> None:
-        start = self._frames * self._frame_samples
+    async def _begin(self, socket: ClientConnection, item: Item, moment_sec: float) -> None:
+        start = max(self._frames * self._frame_samples, round(moment_sec * self._input_rate))
         said = self._cue.begin(item, start / self._input_rate)
         if isinstance(item, Typed):
             await socket.send(json.dumps({"type": "say", "text": item.text, "role": item.role}))
@@ -275,11 +275,13 @@ class _Conversation:
             await socket.send(header.pack() + int16_bytes(pcm))
 
     def _microphone(self, start: int) -> Float32:
+        end = start + self._frame_samples
         mixed = np.zeros(self._frame_samples, np.float32)
         for first, pcm in self._speech:
-            piece = pcm[max(0, start - first) : max(0, start - first + self._frame_samples)]
-            mixed[: len(piece)] += piece
-        self._speech = [(first, pcm) for first, pcm in self._speech if start + self._frame_samples < first + len(pcm)]
+            piece = pcm[max(0, start - first) : max(0, end - first)]
+            offset = max(0, first - start)
+            mixed[offset : offset + len(piece)] += piece
+        self._speech = [(first, pcm) for first, pcm in self._speech if end < first + len(pcm)]
         return mixed
 
     async def _report_played(self, socket: ClientConnection, now: float, force: bool = False) -> None:

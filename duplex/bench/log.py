@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -160,7 +159,8 @@ class ConversationLog:
 
     def interruptions(self) -> list[Interrupted]:
         """Every reply that was cut because the user talked over it."""
-        return list(self._interruptions())
+        cuts = (self._interruption(reply) for reply in self.replies if reply.interrupted)
+        return [cut for cut in cuts if cut is not None]
 
     def _answer(self, index: int, said: SaidItem) -> Answered:
         reply = reply_to(said, self.replies, self.output_rate)
@@ -172,18 +172,15 @@ class ConversationLog:
         sounding = self._since(said.end_sec, reply.start + int(audible[0])) if len(audible) else None
         return Answered(index, reply.turn, first, sounding)
 
-    def _interruptions(self) -> Iterator[Interrupted]:
-        for index, said in enumerate(self.said):
-            if not isinstance(said.item, Utterance):
-                continue
-            for reply in self.replies:
-                ended = None if reply.end is None else reply.end / self.output_rate
-                if not reply.interrupted or ended is None:
-                    continue
-                if reply.start / self.output_rate < said.onset_sec <= ended <= said.audio_end_sec + 2.0:
-                    sent = max(frame.t_sec for frame in self.frames if frame.epoch == reply.epoch)
-                    last_sent_ms = 1000 * max(0.0, sent - said.onset_sec)
-                    yield Interrupted(index, reply.turn, last_sent_ms, self._since(said.onset_sec, reply.end or 0))
+    def _interruption(self, reply: HeardReply) -> Interrupted | None:
+        """The newest utterance begun while the reply sounded is what cut it."""
+        ended_sec = (reply.end or 0) / self.output_rate
+        for index, said in reversed(list(enumerate(self.said))):
+            if isinstance(said.item, Utterance) and reply.start / self.output_rate < said.onset_sec <= ended_sec:
+                sent_sec = max(frame.t_sec for frame in self.frames if frame.epoch == reply.epoch)
+                last_sent_ms = 1000 * max(0.0, sent_sec - said.onset_sec)
+                return Interrupted(index, reply.turn, last_sent_ms, 1000 * (ended_sec - said.onset_sec))
+        return None
 
     def _since(self, moment_sec: float, sample: int) -> float:
         return 1000 * (sample / self.output_rate - moment_sec)

@@ -27,7 +27,7 @@ class AfterReply:
 
 @dataclass(frozen=True, slots=True)
 class DuringReply:
-    """`delay_sec` after the first sample of the reply to what was said before was heard."""
+    """`delay_sec` after the first sample of the reply to the latest item that expects one was heard."""
 
     delay_sec: float = 0.8
 
@@ -101,24 +101,26 @@ class Cue:
         self._waiting = list(script)
         self._reply_timeout_sec = reply_timeout_sec
 
-    def due(self, now_sec: float, replies: Sequence[HeardReply], rate: int, agent_idle: bool) -> Item | None:
-        """The next item if its moment has come; the caller then tells `begin`."""
+    def due(
+        self, now_sec: float, replies: Sequence[HeardReply], rate: int, agent_idle: bool
+    ) -> tuple[Item, float] | None:
+        """The next item and its moment, if that has come; the caller then tells `begin`."""
         if not self._waiting:
             return None
         item = self._waiting[0]
         moment = self._moment(item.when, now_sec, replies, rate, agent_idle)
         if moment is None or now_sec < moment:
             return None
-        return self._waiting.pop(0)
+        return self._waiting.pop(0), moment
 
-    def begin(self, item: Item, now_sec: float) -> SaidItem:
-        """Notes that an item begins now."""
+    def begin(self, item: Item, start_sec: float) -> SaidItem:
+        """Notes that an item begins."""
         if isinstance(item, Typed):
-            said = SaidItem(item, now_sec, now_sec, now_sec, now_sec)
+            said = SaidItem(item, start_sec, start_sec, start_sec, start_sec)
         else:
             recording = item.recording
             onset, end, length = (n / recording.rate for n in (recording.onset, recording.end, len(recording.pcm)))
-            said = SaidItem(item, now_sec, now_sec + onset, now_sec + end, now_sec + length)
+            said = SaidItem(item, start_sec, start_sec + onset, start_sec + end, start_sec + length)
         self.said.append(said)
         return said
 
@@ -138,9 +140,10 @@ class Cue:
                 since = self._quiet_since(replies, rate, agent_idle, now_sec)
                 return None if since is None else since + delay_sec
             case DuringReply(delay_sec):
-                if not self.said:
+                asked = next((said for said in reversed(self.said) if said.item.expects_reply), None)
+                if asked is None:
                     return delay_sec
-                reply = reply_to(self.said[-1], replies, rate)
+                reply = reply_to(asked, replies, rate)
                 return self._given_up(now_sec) if reply is None else reply.start / rate + delay_sec
 
     def _quiet_since(self, replies: Sequence[HeardReply], rate: int, agent_idle: bool, now_sec: float) -> float | None:

@@ -38,7 +38,7 @@ def begun(*later: Utterance | Typed) -> Cue:
     cue = Cue([Utterance(VOICE, At(0.0)), *later], reply_timeout_sec=5.0)
     item = cue.due(0.0, [], RATE, True)
     assert item is not None
-    cue.begin(item, 0.0)
+    cue.begin(*item)
     return cue
 
 
@@ -50,7 +50,7 @@ def test_after_reply_waits_for_its_end() -> None:
     reply.end = 3000
     assert cue.due(3.4, [reply], RATE, True) is None
     assert cue.due(3.6, [reply], RATE, False) is None
-    assert cue.due(3.6, [reply], RATE, True) == Typed("next", AfterReply(0.5))
+    assert cue.due(3.6, [reply], RATE, True) == (Typed("next", AfterReply(0.5)), 3.5)
 
 
 def test_a_withdrawn_reply_is_no_answer() -> None:
@@ -64,6 +64,16 @@ def test_during_reply_interrupts() -> None:
     reply = HeardReply(1, 0, 1500)
     assert cue.due(2.2, [reply], RATE, False) is None
     assert cue.due(2.3, [reply], RATE, False) is not None
+
+
+def test_a_backchannel_does_not_end_the_reply_to_interrupt() -> None:
+    hum = Utterance(VOICE, DuringReply(0.2), expects_reply=False)
+    cue = begun(hum, Typed("stop", DuringReply(2.0)))
+    reply = HeardReply(1, 0, 1500)
+    assert cue.due(1.7, [reply], RATE, False) == (hum, 1.7)
+    cue.begin(hum, 1.7)
+    assert cue.due(3.4, [reply], RATE, False) is None
+    assert cue.due(3.5, [reply], RATE, False) is not None
 
 
 def test_without_a_reply_the_script_goes_on() -> None:
@@ -85,5 +95,5 @@ def test_an_item_without_an_answer_ends_with_its_recording() -> None:
     cue = Cue([Utterance(VOICE, At(0.0), expects_reply=False)], reply_timeout_sec=5.0)
     item = cue.due(0.0, [], RATE, True)
     assert item is not None
-    cue.begin(item, 0.0)
+    cue.begin(*item)
     assert cue.over_since([], RATE, True, 1.0) == 1.0

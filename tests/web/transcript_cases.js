@@ -56,8 +56,9 @@ export function test_speech_after_a_long_silence_is_a_new_entry() {
 export function test_backchannel_is_marked_and_closed() {
   const transcript = new Transcript();
   transcript.state({ user: "speaking", agent: "speaking" }, 0);
-  transcript.state({ user: "backchannel", agent: "speaking" }, 300);
-  transcript.state({ user: "silent", agent: "speaking" }, 400);
+  transcript.state({ user: "silent", agent: "speaking" }, 300);
+  transcript.state({ user: "backchannel", agent: "speaking" }, 350);
+  transcript.state({ user: "silent", agent: "speaking" }, 350);
   transcript.state({ user: "speaking", agent: "speaking" }, 900);
   equal(transcript.entries.map(({ status, spokenMs }) => [status, spokenMs]), [["backchannel", 300], ["speaking", 0]]);
 }
