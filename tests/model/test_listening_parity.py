@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from duplex.audio import features
 from duplex.audio.features import CHUNK_SAMPLES, FbankStream, fbank_chunks
 from duplex.model.adapter import Adapter, AdapterDims
 from duplex.model.caches import StreamCaches
@@ -38,6 +39,12 @@ def test_fbank(question: np.ndarray, listen: Tensors, units: Tensors) -> None:
     chunks = torch.stack([stream.push(chunk) for chunk in padded.reshape(-1, CHUNK_SAMPLES)])
     torch.testing.assert_close(chunks, whole, rtol=0, atol=1e-5)
     assert_near(whole[8], units["vad.feature"], atol=7e-3)
+    assert_near(whole[2:8], units["vad.first_pack"], atol=7e-3)  # the six chunks before the onset (quirk 15)
+
+
+def test_fbank_constants(units: Tensors) -> None:
+    assert_near(features._mel_banks().T[:, :256], units["fbank.mel_banks"])
+    assert_near(features._povey_window(), units["fbank.povey_window"])
 
 
 def test_encoder_and_adapter_by_chunk(model: DuplexModel, listen: Tensors) -> None:
