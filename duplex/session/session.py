@@ -39,9 +39,10 @@ from duplex.core.metrics import Metrics
 from duplex.engine.steps import HearResult, HearStep
 from duplex.pool.pool import ModelPool, StepWithdrawnError
 from duplex.pool.queue import StepKind
-from duplex.session import machine as m
+from duplex.session import dialogue as d
 from duplex.session.intake import Intake
 from duplex.session.line import ConversationLine
+from duplex.session.machine import WINDOW_MS, DialogueMachine, decide
 from duplex.session.outbox import Outbox
 from duplex.session.playout import Heard, Playout
 from duplex.session.reply import MAX_AHEAD_SEC, Reply
@@ -74,12 +75,12 @@ class _Restart:
 class _OpenAt:
     """Line command: OpenTurn with the heard length at the moment of onset (None: everything)."""
 
-    def __init__(self, action: m.OpenTurn, keep: int | None) -> None:
+    def __init__(self, action: d.OpenTurn, keep: int | None) -> None:
         self.action = action
         self.keep = keep
 
 
-_Command = m.Action | _EndReply | _Restart | _OpenAt
+_Command = d.Action | _EndReply | _Restart | _OpenAt
 
 
 class Session:
@@ -113,7 +114,7 @@ class Session:
         self._metrics = metrics
         self._chunk_samples = facts.chunk_samples
         self._model_rate = facts.input_sample_rate
-        self._machine = m.DialogueMachine(config)
+        self._machine = DialogueMachine(config)
         self._line = ConversationLine(session_id, pool, store, clock)
         self._intake = Intake(hello.input_rate, facts.input_sample_rate, facts.chunk_samples)
         self.playout = Playout(
@@ -159,10 +160,10 @@ class Session:
                 return
             case Interrupt(epoch):
                 if epoch is None or epoch == self.playout.epoch:
-                    self._let(m.ClientInterrupted())
+                    self._let(d.ClientInterrupted())
             case Say(text, role):
                 self._last_speech_sec = self._clock.now()
-                self._let(m.UserTyped(text) if role is SayRole.USER else m.AgentTold(text))
+                self._let(d.UserTyped(text) if role is SayRole.USER else d.AgentTold(text))
             case Update(patch):
                 self._update(self.config.patched(patch))
             case _:
@@ -226,7 +227,7 @@ class Session:
                 continue
             self._note_chunk(heard, arrived)
             self._note_hearing(self._clock.now())
-            self._let(m.ChunkHeard(self._chunk_index, heard.speech_probs))
+            self._let(d.ChunkHeard(self._chunk_index, heard.speech_probs))
             self._chunk_index += 1
             while len(self._commands) > LINE_BACKLOG:
                 self._line_moved.clear()
@@ -253,7 +254,7 @@ class Session:
         windows = len(heard.speech_probs)
         for index, probability in enumerate(heard.speech_probs):
             if probability >= self.config.vad_threshold:
-                self._last_speech_sec = arrived - (windows - 1 - index) * m.WINDOW_MS / 1000
+                self._last_speech_sec = arrived - (windows - 1 - index) * WINDOW_MS / 1000
         if self._machine.turn is not None:
             self.last_activity_sec = arrived
         elif "trace" in self.hello.features:
@@ -267,25 +268,25 @@ class Session:
 
     # --- deciding ----------------------------------------------------------------------------------------
 
-    def _let(self, event: m.Event) -> None:
+    def _let(self, event: d.Event) -> None:
         """Let something happen in the dialogue: what must be at once is done here, the rest is queued."""
         for action in self._machine.handle(event):
             match action:
-                case m.Announce(user, agent, turn):
+                case d.Announce(user, agent, turn):
                     self.outbox.put(StateChanged(user, agent, turn))
-                case m.CutReply():
+                case d.CutReply():
                     self._cut(action)
-                case m.OpenTurn():
+                case d.OpenTurn():
                     self._note_onset()
                     self._command(_OpenAt(action, self._heard_length()))
-                case m.Respond():
+                case d.Respond():
                     self._decided_sec = self._clock.now()
                     self._metrics.turns.labels("answered").inc()
                     self._command(action)
-                case m.DropTurn():
+                case d.DropTurn():
                     self._metrics.turns.labels("ignored").inc()
                     self._command(action)
-                case m.AnswerTyped() | m.SpeakText():
+                case d.AnswerTyped() | d.SpeakText():
                     self._decided_sec = self._clock.now()
                     self._command(action)
                 case _:
@@ -302,7 +303,7 @@ class Session:
             return None
         return self._reply.heard_length(self.playout.heard(self._clock.now()).tokens)
 
-    def _cut(self, action: m.CutReply) -> None:
+    def _cut(self, action: d.CutReply) -> None:
         """Silence at once: void what was not heard, stop the work, leave the branch to the line."""
         now = self._clock.now()
         reply, self._reply = self._reply, None
@@ -330,9 +331,9 @@ class Session:
         restart = config.instructions != self.config.instructions
         self.config = self._machine.config = config
         if restart:
-            self._let(m.ClientInterrupted())
+            self._let(d.ClientInterrupted())
             if self._machine.turn is not None:
-                self._let(m.ListeningFailed(self._machine.turn.number))
+                self._let(d.ListeningFailed(self._machine.turn.number))
             self._command(_Restart())
         self.outbox.put(Updated(config))
 
@@ -358,27 +359,27 @@ class Session:
         match command:
             case _OpenAt():
                 await self._open_turn(command)
-            case m.Feed(turn, index):
+            case d.Feed(turn, index):
                 await self._listen(turn, index)
-            case m.ContinueTurn(turn, first, last):
+            case d.ContinueTurn(turn, first, last):
                 for index in range(first, last):
                     await self._listen(turn, index, forced=True)
                 await self._listen(turn, last)
-            case m.TakeTurn():
+            case d.TakeTurn():
                 self._line.take_turn()
-            case m.DropTurn():
+            case d.DropTurn():
                 self._line.drop_turn(taken=command.taken)
             case _EndReply():
                 await self._end_reply(command)
-            case m.Respond(turn, generation, taken):
+            case d.Respond(turn, generation, taken):
                 if not taken:
                     self._line.take_turn()
                 self._begin_reply(turn, generation)
-            case m.AnswerTyped(turn, generation, text):
+            case d.AnswerTyped(turn, generation, text):
                 await self._make_room()
                 await self._line.prefill("user", text)
                 self._begin_reply(turn, generation)
-            case m.SpeakText(turn, generation, text):
+            case d.SpeakText(turn, generation, text):
                 await self._make_room()
                 self._begin_reply(turn, generation, text)
             case _Restart():
@@ -410,7 +411,7 @@ class Session:
         result = await self._line.listen(features)
         if result is None:
             return
-        judged = m.ChunkJudged(turn, result.probs)
+        judged = d.ChunkJudged(turn, result.probs)
         if "trace" in self.hello.features:
             self._trace(turn, result.probs, index)
         if not forced:
@@ -460,9 +461,9 @@ class Session:
         """A step of a turn failed: the turn is dropped; without room the conversation starts anew."""
         self._tell_failure("listen", error)
         if self._machine.turn is not None:
-            self._let(m.ListeningFailed(self._machine.turn.number))
-        if isinstance(command, m.AnswerTyped | m.SpeakText | m.Respond):
-            self._let(m.ReplyEnded(command.generation))
+            self._let(d.ListeningFailed(self._machine.turn.number))
+        if isinstance(command, d.AnswerTyped | d.SpeakText | d.Respond):
+            self._let(d.ReplyEnded(command.generation))
         if self._reply is None and isinstance(error, BranchOverflowError):
             await self._line.start(self.config.instructions)
             self.outbox.put(Notice("conversation_reset", "the conversation had to start anew"))
@@ -503,7 +504,7 @@ class Session:
             return
         self._reply_began = True
         self._metrics.first_audio_sec.observe(max(0.0, now - self._last_speech_sec))
-        self._let(m.ReplyStarted(reply.generation))
+        self._let(d.ReplyStarted(reply.generation))
         log.info(
             "reply started",
             extra={"session": self.id, "turn": reply.turn, "ms": round((now - self._last_speech_sec) * 1000)},
@@ -527,14 +528,14 @@ class Session:
         self.last_activity_sec = now
         running = self._machine.reply
         if running is not None and not running.audible and self.playout.audible(now):
-            self._let(m.ReplyAudible(reply.generation))
+            self._let(d.ReplyAudible(reply.generation))
         if self.playout.over(now) and reply.task is not None and reply.task.done():
             self._reply = None
             self.playout.forget()
-            self._let(m.ReplyEnded(reply.generation))
+            self._let(d.ReplyEnded(reply.generation))
 
     def _trace(self, turn: int, probs: tuple[float, float, float] | None, index: int | None = None) -> None:
         chunk = self._chunk_index if index is None else index
         t_ms = (chunk + 1) * self._chunk_samples * 1000 // self._model_rate
-        decision = None if probs is None else m.decide(probs, self.config)
+        decision = None if probs is None else decide(probs, self.config)
         self.outbox.put(TurnTrace(turn, t_ms, self._speech_level, probs, decision))

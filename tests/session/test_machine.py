@@ -9,7 +9,7 @@ import pytest
 from duplex.core.config import Eagerness, SessionConfig
 from duplex.core.events import AgentActivity, CutReason, UserActivity
 from duplex.core.types import DialogueState, TurnDecision
-from duplex.session.machine import (
+from duplex.session.dialogue import (
     Action,
     AgentTold,
     Announce,
@@ -19,7 +19,6 @@ from duplex.session.machine import (
     ClientInterrupted,
     ContinueTurn,
     CutReply,
-    DialogueMachine,
     DropTurn,
     Feed,
     ListeningFailed,
@@ -31,8 +30,8 @@ from duplex.session.machine import (
     SpeakText,
     TakeTurn,
     UserTyped,
-    decide,
 )
+from duplex.session.machine import DialogueMachine, decide
 
 SPEECH = (0.9,) * 5
 SILENCE = (0.01,) * 5
