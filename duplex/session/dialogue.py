@@ -1,0 +1,182 @@
+"""The vocabulary of the dialogue machine: what happens to it, and what it wants done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from duplex.core.events import AgentActivity, CutReason, UserActivity
+
+# --- what happens ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkHeard:
+    """The VAD has judged chunk `index`: one speech probability per 32 ms."""
+
+    index: int
+    speech: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkJudged:
+    """The state head has judged a chunk of a turn: P(continue), P(respond), P(ignore)."""
+
+    turn: int
+    probs: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStarted:
+    """The first sample of a reply was sent."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyAudible:
+    """The user has heard something of a reply."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnded:
+    """A reply was heard to its end, had nothing to say, or failed."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInterrupted:
+    """The client wants silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserTyped:
+    """The user has typed a turn."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTold:
+    """The agent is to say exactly this."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningFailed:
+    """A model step of a turn failed."""
+
+    turn: int
+
+
+Event = (
+    ChunkHeard
+    | ChunkJudged
+    | ReplyStarted
+    | ReplyAudible
+    | ReplyEnded
+    | ClientInterrupted
+    | UserTyped
+    | AgentTold
+    | ListeningFailed
+)
+
+
+# --- what is to be done ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """Fork at the heard point; replay chunks `first`..`last - 1` without a verdict, then judge `last`."""
+
+    turn: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueTurn:
+    """Take the line back to before the withdrawn reply and feed it chunks `first`..`last`."""
+
+    turn: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Give chunk `index` to the open turn and judge it."""
+
+    turn: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTurn:
+    """The open turn becomes the conversation; the old line is dropped."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropTurn:
+    """Forget the open turn. `taken`: it is the conversation already; take it back to where it began."""
+
+    turn: int
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """Answer the open turn, which becomes the conversation if it is not yet."""
+
+    turn: int
+    generation: int
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTyped:
+    """Put a typed turn into the conversation and answer it."""
+
+    turn: int
+    generation: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakText:
+    """Say exactly this."""
+
+    turn: int
+    generation: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CutReply:
+    """Stop the reply of `generation`: its audio at once, its work too.
+
+    keep_heard: the conversation goes on on this line, cut at the heard point (else the line is dropped or
+    taken back by the action that follows). withdrawn: nothing of it counts as heard.
+    """
+
+    generation: int
+    reason: CutReason
+    keep_heard: bool = False
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the client who is doing what."""
+
+    user: UserActivity
+    agent: AgentActivity
+    turn: int
+
+
+Action = OpenTurn | ContinueTurn | Feed | TakeTurn | DropTurn | Respond | AnswerTyped | SpeakText | CutReply | Announce
