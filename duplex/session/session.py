@@ -36,13 +36,11 @@ from duplex.core.events import (
     Updated,
 )
 from duplex.core.metrics import Metrics
-from duplex.engine.steps import HearResult, HearStep
 from duplex.pool.pool import ModelPool, StepWithdrawnError
-from duplex.pool.queue import StepKind
 from duplex.session import dialogue as d
-from duplex.session.intake import Intake
 from duplex.session.line import ConversationLine
-from duplex.session.machine import WINDOW_MS, DialogueMachine, decide
+from duplex.session.machine import DialogueMachine, decide
+from duplex.session.microphone import Microphone
 from duplex.session.outbox import Outbox
 from duplex.session.playout import Heard, Playout
 from duplex.session.reply import MAX_AHEAD_SEC, Reply
@@ -51,11 +49,10 @@ from duplex.session.store import SessionStore
 Float32 = npt.NDArray[np.float32]
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 log = logging.getLogger(__name__)
 
-HISTORY_CHUNKS = 64  # features kept for replay; the line may lag this far behind
 LINE_BACKLOG = 24  # commands the line may be behind before listening waits
 
 
@@ -112,31 +109,24 @@ class Session:
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._chunk_samples = facts.chunk_samples
-        self._model_rate = facts.input_sample_rate
         self._machine = DialogueMachine(config)
         self._line = ConversationLine(session_id, pool, store, clock)
-        self._intake = Intake(hello.input_rate, facts.input_sample_rate, facts.chunk_samples)
+        self._microphone = Microphone(session_id, hello.input_rate, pool, clock)
         self.playout = Playout(
             output_rate=hello.output_rate,
             codec_rate=facts.output_sample_rate,
             max_lead_ms=max_lead_ms,
             virtual=hello.virtual_playback,
         )
-        self._hear_state = pool.engine.new_hear_state()
-        self._features: dict[int, torch.Tensor] = {}
-        self._chunk_index = 0
-        self._speech_level = 0.0
         self._commands: deque[_Command] = deque()
         self._reply: Reply | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        self._audio_came = asyncio.Event()
         self._command_came = asyncio.Event()
         self._line_moved = asyncio.Event()
         self._playout_woken = asyncio.Event()
         self._playout_moved = asyncio.Event()
         self.outbox = Outbox(self._playout_woken.set)
-        self._last_speech_sec = clock.now()  # when the user's last speech sample arrived
+        self._asked_sec = clock.now()  # when the user had said, or typed, what is answered now
         self._onset_sec = clock.now()
         self._decided_sec = clock.now()
         self._onset_heard = Heard(0, "")  # of the reply that ran when the open turn began
@@ -148,8 +138,7 @@ class Session:
         """Take what the client sent. Never waits."""
         match event:
             case MicAudio(pcm, missing):
-                self._intake.push(pcm, missing, self._clock.now())
-                self._audio_came.set()
+                self._microphone.push(pcm, missing)
                 return
             case Played():
                 self.playout.report(self._clock.now(), event.epoch, event.pts)
@@ -162,7 +151,6 @@ class Session:
                 if epoch is None or epoch == self.playout.epoch:
                     self._let(d.ClientInterrupted())
             case Say(text, role):
-                self._last_speech_sec = self._clock.now()
                 self._let(d.UserTyped(text) if role is SayRole.USER else d.AgentTold(text))
             case Update(patch):
                 self._update(self.config.patched(patch))
@@ -212,59 +200,35 @@ class Session:
 
     async def _hear(self) -> None:
         while True:
-            pcm = await self._next_chunk()
-            arrived = self._clock.now()
             try:
-                heard = await self._pool.submit(
-                    StepKind.HEAR,
-                    HearStep(self._hear_state, pcm),
-                    deadline=arrived + self._chunk_samples / self._model_rate,
-                    session_id=self.id,
-                )
+                heard = await self._microphone.hear(self._turn_is_open, self.config.vad_threshold)
             except DuplexError as error:
                 self._tell_failure("hear", error)
-                self._hear_state = self._pool.engine.new_hear_state()
                 continue
-            self._note_chunk(heard, arrived)
+            self._tell_overload()
             self._note_hearing(self._clock.now())
-            self._let(d.ChunkHeard(self._chunk_index, heard.speech_probs))
-            self._chunk_index += 1
+            self._let(d.ChunkHeard(self._microphone.index, heard.speech_probs))
+            if self._turn_is_open():
+                self.last_activity_sec = self._clock.now()
+            else:
+                self._trace(self._machine.turn_number, self._microphone.index, None)
             while len(self._commands) > LINE_BACKLOG:
                 self._line_moved.clear()
                 await self._line_moved.wait()
 
-    async def _next_chunk(self) -> Float32:
-        """The next chunk; silence when a turn is open and the client has gone mute."""
-        while (pcm := self._intake.take()) is None:
-            due = self._intake.silence_due_sec() if self._machine.turn is not None else None
-            wait = None if due is None else max(0.0, due - self._clock.now())
-            self._audio_came.clear()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._audio_came.wait()
-            except TimeoutError:
-                self._intake.fill_silence()
-        self._tell_overload()
-        return pcm
-
-    def _note_chunk(self, heard: HearResult, arrived: float) -> None:
-        self._features[self._chunk_index] = heard.features
-        self._features.pop(self._chunk_index - HISTORY_CHUNKS, None)
-        self._speech_level = max(heard.speech_probs, default=0.0)
-        windows = len(heard.speech_probs)
-        for index, probability in enumerate(heard.speech_probs):
-            if probability >= self.config.vad_threshold:
-                self._last_speech_sec = arrived - (windows - 1 - index) * WINDOW_MS / 1000
-        if self._machine.turn is not None:
-            self.last_activity_sec = arrived
-        elif "trace" in self.hello.features:
-            self._trace(self._machine.turn_number, None)
+    def _turn_is_open(self) -> bool:
+        return self._machine.turn is not None
 
     def _tell_overload(self) -> None:
-        skipped, self._intake.skipped_samples = self._intake.skipped_samples, 0
-        if skipped:
-            self._metrics.skipped_audio_sec.inc(skipped / self._model_rate)
-            self.outbox.put(Overload(skipped * 1000 // self._model_rate))
+        if skipped_ms := self._microphone.take_skipped_ms():
+            self._metrics.skipped_audio_sec.inc(skipped_ms / 1000)
+            self.outbox.put(Overload(skipped_ms))
+
+    def _trace(self, turn: int, index: int, probs: tuple[float, float, float] | None) -> None:
+        if "trace" in self.hello.features:
+            decision = None if probs is None else decide(probs, self.config)
+            t_ms = self._microphone.end_ms(index)
+            self.outbox.put(TurnTrace(turn, t_ms, self._microphone.speech_level, probs, decision))
 
     # --- deciding ----------------------------------------------------------------------------------------
 
@@ -281,20 +245,21 @@ class Session:
                     self._command(_OpenAt(action, self._heard_length()))
                 case d.Respond():
                     self._decided_sec = self._clock.now()
+                    self._asked_sec = self._microphone.last_speech_sec
                     self._metrics.turns.labels("answered").inc()
                     self._command(action)
                 case d.DropTurn():
                     self._metrics.turns.labels("ignored").inc()
                     self._command(action)
                 case d.AnswerTyped() | d.SpeakText():
-                    self._decided_sec = self._clock.now()
+                    self._decided_sec = self._asked_sec = self._clock.now()
                     self._command(action)
                 case _:
                     self._command(action)
 
     def _note_onset(self) -> None:
         speech_ms = self._machine.turn.speech_ms if self._machine.turn is not None else 0.0
-        self._onset_sec = self._last_speech_sec - speech_ms / 1000
+        self._onset_sec = self._microphone.last_speech_sec - speech_ms / 1000
         self._onset_heard = Heard(0, "") if self._reply is None else self.playout.heard(self._clock.now())
 
     def _heard_length(self) -> int | None:
@@ -405,17 +370,15 @@ class Session:
 
     async def _listen(self, turn: int, index: int, *, forced: bool = False) -> None:
         """One chunk into the turn; `forced`: its verdict is ignored (fixture quirk 16)."""
-        features = self._features.get(index)
+        features = self._microphone.features(index)
         if features is None:
             return
         result = await self._line.listen(features)
         if result is None:
             return
-        judged = d.ChunkJudged(turn, result.probs)
-        if "trace" in self.hello.features:
-            self._trace(turn, result.probs, index)
+        self._trace(turn, index, result.probs)
         if not forced:
-            self._let(judged)
+            self._let(d.ChunkJudged(turn, result.probs))
 
     def _begin_reply(self, turn: int, generation: int, forced_text: str | None = None) -> None:
         self._line.mark_reply()
@@ -503,15 +466,15 @@ class Session:
         if reply is None:
             return
         self._reply_began = True
-        self._metrics.first_audio_sec.observe(max(0.0, now - self._last_speech_sec))
+        self._metrics.first_audio_sec.observe(max(0.0, now - self._asked_sec))
         self._let(d.ReplyStarted(reply.generation))
         log.info(
             "reply started",
-            extra={"session": self.id, "turn": reply.turn, "ms": round((now - self._last_speech_sec) * 1000)},
+            extra={"session": self.id, "turn": reply.turn, "ms": round((now - self._asked_sec) * 1000)},
         )
         if "metrics" in self.hello.features:
             first_segment = reply.first_segment_sec if reply.first_segment_sec is not None else now
-            since = self._last_speech_sec
+            since = self._asked_sec
             self.outbox.put(
                 ReplyMetrics(
                     reply.turn,
@@ -533,9 +496,3 @@ class Session:
             self._reply = None
             self.playout.forget()
             self._let(d.ReplyEnded(reply.generation))
-
-    def _trace(self, turn: int, probs: tuple[float, float, float] | None, index: int | None = None) -> None:
-        chunk = self._chunk_index if index is None else index
-        t_ms = (chunk + 1) * self._chunk_samples * 1000 // self._model_rate
-        decision = None if probs is None else decide(probs, self.config)
-        self.outbox.put(TurnTrace(turn, t_ms, self._speech_level, probs, decision))
