@@ -247,17 +247,22 @@ class TorchEngine:
         else:
             state.pending = token
             state.tokens.append(token)
-            state.text = self.llm.tokenizer.decode(state.tokens).rstrip("�")
             if self.trace is not None:
                 self.trace.add("reply_hidden", hidden)
             done = state.segmenter.push(token, hidden.clone())
+            state.text = state.segmenter.text
             state.finished = len(state.tokens) >= state.max_tokens and not state.forced
             if not state.finished:
                 return [done] if done else []
-            rest = state.segmenter.flush()
-            return [piece for piece in (done, rest) if piece]
-        rest = state.segmenter.flush()
+            return [piece for piece in (done, self._flush(state)) if piece]
+        rest = self._flush(state)
         return [rest] if rest else []
+
+    @staticmethod
+    def _flush(state: TorchReplyState) -> Segment | None:
+        rest = state.segmenter.flush()
+        state.text = state.segmenter.text
+        return rest
 
     def _trace_conversation_format(self) -> None:
         assert self.trace is not None

@@ -59,16 +59,17 @@ def slot_attention(
         here, end = slice(offset, offset + count), start + count
         cache_k[slot, :, start:end] = key[0, :, here]
         cache_v[slot, :, start:end] = value[0, :, here]
-        outputs.append(
-            F.scaled_dot_product_attention(
-                query[:, :, here],
-                cache_k[slot : slot + 1, :, :end],
-                cache_v[slot : slot + 1, :, :end],
-                attn_mask=mask,
-                scale=scaling,
-                enable_gqa=True,
+        keys, values = cache_k[slot : slot + 1, :, :end], cache_v[slot : slot + 1, :, :end]
+        asked = query[:, :, here]
+        if count == 1:
+            # The queries of one group stand where query positions would: one kernel call without repeating keys.
+            grouped = asked.reshape(1, keys.shape[1], -1, asked.shape[3])
+            attended = F.scaled_dot_product_attention(grouped, keys, values, scale=scaling).reshape(asked.shape)
+        else:
+            attended = F.scaled_dot_product_attention(
+                asked, keys, values, attn_mask=mask, scale=scaling, enable_gqa=True
             )
-        )
+        outputs.append(attended)
         offset += count
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
     return joined.transpose(1, 2), None

@@ -51,8 +51,8 @@ TINY = Preset(
     ctc_steps=LoopOptions(steps=2000, learning_rate=1.5e-3, warmup=150),
     adapter_steps=LoopOptions(steps=1000, learning_rate=1.5e-3, warmup=100),
     state_steps=LoopOptions(steps=1300, learning_rate=6e-4, warmup=100),
-    codec_steps=LoopOptions(steps=2500, learning_rate=2e-3, warmup=150),
-    decoder_steps=LoopOptions(steps=4500, learning_rate=1.5e-3, warmup=200),
+    codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150),
+    decoder_steps=LoopOptions(steps=3000, learning_rate=1.5e-3, warmup=200),
     speech={
         "decoder_first_chunk_size": 8,
         "decoder_chunk_size": 20,
