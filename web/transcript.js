@@ -2,10 +2,8 @@
  * What was said, as a list of entries; no DOM. The view draws an entry whenever `onChange(entry)` names it.
  *
  * Agent entry: {role: "agent", turn, deltas: [{text, pts}], final, heardText, unheardText, interrupted, firstAudioMs}
- * User entry:  {role: "user", text (typed only), status: speaking | paused | answered | backchannel, spokenMs}
+ * User entry:  {role: "user", turn, text (typed only), status: speaking | paused | answered | backchannel, spokenMs}
  */
-
-const SAME_TURN_PAUSE_MS = 2500; // speech after a longer pause is shown as an entry of its own
 
 /** Splits a caption at the end of what the agent remembers of it. */
 export function splitHeard(fullText, heardText) {
@@ -22,25 +20,25 @@ export class Transcript {
     this.onChange = onChange;
     this.entries = [];
     this.agentByTurn = new Map();
-    this.speaking = null; // the user entry that may still go on
+    this.speaking = null; // the user entry that is open
   }
 
   /** A `state` message at `nowMs`. */
-  state({ user, agent }, nowMs) {
-    if (user === "speaking") this.userSpeaks(nowMs);
+  state({ user, agent, turn }, nowMs) {
+    if (user === "speaking") this.userSpeaks(turn, nowMs);
     else if (this.speaking) this.userStops(nowMs);
     if (user === "backchannel" && this.speaking) this.seal("backchannel");
     if (agent === "thinking" && this.speaking) this.seal("answered");
   }
 
-  userSpeaks(nowMs) {
-    if (this.speaking?.until < nowMs - SAME_TURN_PAUSE_MS) this.speaking = null;
-    this.speaking ??= this.add({ role: "user", text: "", status: "speaking", spokenMs: 0 });
-    const entry = this.speaking;
-    entry.since ??= nowMs;
-    entry.until = undefined;
-    entry.status = "speaking";
-    this.onChange(entry);
+  /** Speech in a turn that is not answered yet goes on in the same entry, however often it paused. */
+  userSpeaks(turn, nowMs) {
+    const last = this.entries.at(-1);
+    const sameTurn = last?.role === "user" && last.turn === turn && last.status !== "backchannel";
+    this.speaking = sameTurn ? last : this.add({ role: "user", turn, text: "", status: "speaking", spokenMs: 0 });
+    this.speaking.since ??= nowMs;
+    this.speaking.status = "speaking";
+    this.onChange(this.speaking);
   }
 
   userStops(nowMs) {
@@ -48,7 +46,6 @@ export class Transcript {
     if (entry.since === undefined) return;
     entry.spokenMs += nowMs - entry.since;
     entry.since = undefined;
-    entry.until = nowMs;
     entry.status = "paused";
     this.onChange(entry);
   }
@@ -60,7 +57,7 @@ export class Transcript {
   }
 
   typed(text) {
-    this.onChange(this.add({ role: "user", text, status: "answered", spokenMs: 0 }));
+    this.onChange(this.add({ role: "user", turn: null, text, status: "answered", spokenMs: 0 }));
   }
 
   /** A `text` message; a resumed session sends some again. */

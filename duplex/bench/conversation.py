@@ -311,7 +311,7 @@ class _Conversation:
                 decoded = json.loads(message)
                 self._note(decoded.pop("type"), decoded, now)
                 if self._log.events[-1].type == "cut":
-                    self._speaker.cut(decoded["new_epoch"], now)
+                    self._speaker.cut(decoded["new_epoch"], now, withdrawn=not decoded["heard_text"])
                     await self._report_played(socket, now, force=True)
                 elif self._log.events[-1].type == "state":
                     self._turn, self._agent = decoded["turn"], decoded["agent"]

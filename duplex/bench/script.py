@@ -81,10 +81,10 @@ class SaidItem:
 
 
 def reply_to(said: SaidItem, replies: Sequence[HeardReply], rate: int) -> HeardReply | None:
-    """The reply to an item: the first that began after its speech did and was not withdrawn while it went on."""
+    """The reply to an item: the first that began after its speech did and was not withdrawn, or cut while it went on."""
     for reply in replies:
-        withdrawn = reply.interrupted and reply.end is not None and reply.end / rate <= said.end_sec
-        if reply.start / rate >= said.onset_sec and not withdrawn:
+        cut_meanwhile = reply.interrupted and reply.end is not None and reply.end / rate <= said.end_sec
+        if reply.start / rate >= said.onset_sec and not reply.withdrawn and not cut_meanwhile:
             return reply
     return None
 

@@ -20,13 +20,17 @@ def epoch_before(epoch: int, other: int) -> bool:
 
 @dataclass(slots=True)
 class HeardReply:
-    """One reply as it came out of the loudspeaker; `start` and `end` in samples of the speaker's clock."""
+    """One reply as it came out of the loudspeaker; `start` and `end` in samples of the speaker's clock.
+
+    `withdrawn`: the server cut it before any word of it was heard; it is no answer.
+    """
 
     turn: int
     epoch: int
     start: int
     end: int | None = None
     interrupted: bool = False
+    withdrawn: bool = False
 
     @property
     def over(self) -> bool:
@@ -84,9 +88,11 @@ class VirtualSpeaker:
         trimmed = AudioHeader(header.kind, header.flags, header.epoch, header.seq, header.pts + known)
         self._queue.append(_Queued(trimmed, pcm[known:], round(now_sec * self.rate), turn))
 
-    def cut(self, epoch: int, now_sec: float) -> None:
+    def cut(self, epoch: int, now_sec: float, *, withdrawn: bool = False) -> None:
         """Falls silent now; older epochs are stale from here on."""
         self.render_until(now_sec)
+        if self.replies and not self.replies[-1].over:
+            self.replies[-1].withdrawn = withdrawn
         self._stop()
         self.epoch = epoch
 

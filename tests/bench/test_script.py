@@ -53,10 +53,17 @@ def test_after_reply_waits_for_its_end() -> None:
     assert cue.due(3.6, [reply], RATE, True) == (Typed("next", AfterReply(0.5)), 3.5)
 
 
-def test_a_withdrawn_reply_is_no_answer() -> None:
+@pytest.mark.parametrize(
+    "reply",
+    [
+        HeardReply(1, 0, 400, end=500, interrupted=True),
+        HeardReply(1, 0, 1000, end=1010, interrupted=True, withdrawn=True),
+    ],
+    ids=["cut while the user spoke", "cut before it was heard"],
+)
+def test_a_withdrawn_reply_is_no_answer(reply: HeardReply) -> None:
     cue = begun(Typed("next", AfterReply(0.5)))
-    withdrawn = HeardReply(1, 0, 400, end=500, interrupted=True)
-    assert cue.due(3.0, [withdrawn], RATE, True) is None
+    assert cue.due(3.0, [reply], RATE, True) is None
 
 
 def test_during_reply_interrupts() -> None:

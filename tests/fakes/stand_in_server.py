@@ -78,6 +78,7 @@ class Conversation:
     played_pts: int = 0
     mic_pts: int = 0
     turn: int = 0
+    reply_turn: int = 0
     agent: str = "listening"
     user: str = "silent"
     loud_ms: float = 0.0  # of the current burst
@@ -116,7 +117,8 @@ class Conversation:
             self.loud_ms, self.quiet_ms = self.loud_ms + frame_ms, 0.0
         elif self.loud_ms:
             self.quiet_ms += frame_ms
-        if self.loud_ms >= 60 and loud:
+        if self.loud_ms >= 60 and loud and self.user != "speaking":
+            self.turn += 1
             await self.set_state(user="speaking")
         if self.loud_ms >= self.behaviour.cut_after_ms and self.agent != "listening":
             await self.cut("user")
@@ -129,7 +131,6 @@ class Conversation:
         if self.agent != "listening":
             await self.set_state(user="backchannel")
         if long_enough and self.agent == "listening":
-            self.turn += 1
             await self.set_state(user="silent", agent="thinking")
             self.answer(self.behaviour.reply)
         await self.set_state(user="silent")
@@ -144,7 +145,7 @@ class Conversation:
         opened = self.loud_ms > 0
         await self.send(
             type="turn",
-            turn=self.turn + 1,
+            turn=self.turn,
             t_ms=round(self.heard_ms),
             speech=0.93 if loud else 0.05,
             probs=[round(0.97 - respond, 3), round(respond, 3), 0.03] if opened else None,
@@ -152,6 +153,7 @@ class Conversation:
         )
 
     def answer(self, text: str) -> None:
+        self.reply_turn = self.turn
         self.speaking = asyncio.create_task(self.speak(text, self.turn))
 
     async def speak(self, text: str, turn: int) -> None:
@@ -217,7 +219,7 @@ class Conversation:
             new_epoch=self.epoch,
             heard_pts=self.played_pts,
             heard_text=heard,
-            turn=self.turn,
+            turn=self.reply_turn,
             reason=reason,
         )
         await self.set_state(agent="listening")

@@ -36,38 +36,39 @@ export function test_words_sent_again_after_a_resumption_appear_once() {
   equal(transcript.entries[0].deltas.map(({ text }) => text), ["Paris ", "is ", "in "]);
 }
 
-export function test_a_pause_does_not_split_the_users_turn() {
+export function test_pauses_and_early_decisions_do_not_split_the_users_turn() {
   const transcript = new Transcript();
-  transcript.state({ user: "speaking", agent: "listening" }, 0);
-  transcript.state({ user: "silent", agent: "listening" }, 1000);
-  transcript.state({ user: "speaking", agent: "listening" }, 1600);
-  transcript.state({ user: "silent", agent: "thinking" }, 2600);
+  transcript.state({ user: "speaking", agent: "listening", turn: 1 }, 0);
+  transcript.state({ user: "silent", agent: "listening", turn: 1 }, 1000);
+  transcript.state({ user: "silent", agent: "thinking", turn: 1 }, 1100);
+  transcript.state({ user: "speaking", agent: "listening", turn: 1 }, 1600);
+  transcript.state({ user: "silent", agent: "thinking", turn: 1 }, 2600);
   equal(transcript.entries.map(({ status, spokenMs }) => [status, spokenMs]), [["answered", 2000]]);
 }
 
-export function test_speech_after_a_long_silence_is_a_new_entry() {
+export function test_the_next_turn_is_a_new_entry() {
   const transcript = new Transcript();
-  transcript.state({ user: "speaking", agent: "listening" }, 0);
-  transcript.state({ user: "silent", agent: "listening" }, 500);
-  transcript.state({ user: "speaking", agent: "listening" }, 9000);
+  transcript.state({ user: "speaking", agent: "listening", turn: 1 }, 0);
+  transcript.state({ user: "silent", agent: "listening", turn: 1 }, 500);
+  transcript.state({ user: "speaking", agent: "listening", turn: 2 }, 900);
   equal(transcript.entries.map(({ status }) => status), ["paused", "speaking"]);
 }
 
 export function test_backchannel_is_marked_and_closed() {
   const transcript = new Transcript();
-  transcript.state({ user: "speaking", agent: "speaking" }, 0);
-  transcript.state({ user: "silent", agent: "speaking" }, 300);
-  transcript.state({ user: "backchannel", agent: "speaking" }, 350);
-  transcript.state({ user: "silent", agent: "speaking" }, 350);
-  transcript.state({ user: "speaking", agent: "speaking" }, 900);
+  transcript.state({ user: "speaking", agent: "speaking", turn: 2 }, 0);
+  transcript.state({ user: "silent", agent: "speaking", turn: 2 }, 300);
+  transcript.state({ user: "backchannel", agent: "speaking", turn: 2 }, 350);
+  transcript.state({ user: "silent", agent: "speaking", turn: 2 }, 350);
+  transcript.state({ user: "speaking", agent: "speaking", turn: 3 }, 900);
   equal(transcript.entries.map(({ status, spokenMs }) => [status, spokenMs]), [["backchannel", 300], ["speaking", 0]]);
 }
 
 export function test_barge_in_is_answered() {
   const transcript = new Transcript();
-  transcript.state({ user: "speaking", agent: "speaking" }, 0);
-  transcript.state({ user: "speaking", agent: "listening" }, 500);
-  transcript.state({ user: "silent", agent: "thinking" }, 1500);
+  transcript.state({ user: "speaking", agent: "speaking", turn: 2 }, 0);
+  transcript.state({ user: "speaking", agent: "listening", turn: 2 }, 500);
+  transcript.state({ user: "silent", agent: "thinking", turn: 2 }, 1500);
   equal(transcript.entries.map(({ status }) => status), ["answered"]);
 }
 
