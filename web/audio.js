@@ -8,13 +8,15 @@
 
 const SCRIPTS = ["resampler.js", "capture-worklet.js", "playback-worklet.js"];
 
-/** Why the microphone cannot be used; `code` is one of denied, missing, busy, insecure, unsupported. */
-export class MicrophoneError extends Error {
+/** Why there is no sound; `code`: denied, missing or busy (the microphone), silent, insecure, unsupported. */
+export class SoundError extends Error {
   constructor(code, cause) {
     super(code, { cause });
     this.code = code;
   }
 }
+
+const START_LIMIT_MS = 5000; // without a loudspeaker some browsers wait for one for ever
 
 const MICROPHONE_CODES = {
   NotAllowedError: "denied",
@@ -26,15 +28,24 @@ const MICROPHONE_CODES = {
 };
 
 async function openMicrophone() {
-  if (!globalThis.isSecureContext) throw new MicrophoneError("insecure");
-  if (!navigator.mediaDevices?.getUserMedia) throw new MicrophoneError("unsupported");
+  if (!globalThis.isSecureContext) throw new SoundError("insecure");
+  if (!navigator.mediaDevices?.getUserMedia) throw new SoundError("unsupported");
   try {
     return await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
     });
   } catch (error) {
-    throw new MicrophoneError(MICROPHONE_CODES[error.name] ?? "unsupported", error);
+    throw new SoundError(MICROPHONE_CODES[error.name] ?? "unsupported", error);
   }
+}
+
+async function loadWorklets(context) {
+  for (const script of SCRIPTS) await context.audioWorklet.addModule(new URL(script, import.meta.url));
+}
+
+function before(limitMs, promise) {
+  const late = (_, reject) => setTimeout(() => reject(new SoundError("silent")), limitMs);
+  return Promise.race([promise, new Promise(late)]);
 }
 
 export class AudioDevice {
@@ -51,10 +62,10 @@ export class AudioDevice {
     this.generation = 0; // rises at reset; reports from before it are dropped
   }
 
-  /** Call from a click: browsers start sound only from a user's gesture. Throws MicrophoneError. */
+  /** Call from a click: browsers start sound only from a user's gesture. Throws SoundError. */
   async open({ microphone, inputRate, outputRate, frameMs }) {
     this.outputRate = outputRate;
-    if (!globalThis.AudioWorkletNode) throw new MicrophoneError(globalThis.isSecureContext ? "unsupported" : "insecure");
+    if (!globalThis.AudioWorkletNode) throw new SoundError(globalThis.isSecureContext ? "unsupported" : "insecure");
     this.context = new AudioContext({ latencyHint: "interactive" });
     const resumed = this.context.resume();
     this.context.onstatechange = () => {
@@ -63,8 +74,7 @@ export class AudioDevice {
     };
     try {
       this.stream = microphone ? await openMicrophone() : null;
-      for (const script of SCRIPTS) await this.context.audioWorklet.addModule(new URL(script, import.meta.url));
-      await resumed;
+      await before(START_LIMIT_MS, Promise.all([resumed, loadWorklets(this.context)]));
     } catch (error) {
       await this.close();
       throw error;

@@ -1,7 +1,7 @@
 /** Wires the page: sound device, session, transcript, lanes, view. The only module that knows them all. */
 
-import { AudioDevice, MicrophoneError } from "./audio.js";
-import { MICROPHONE, ending, remark } from "./messages.js";
+import { AudioDevice, SoundError } from "./audio.js";
+import { SOUND, ending, remark } from "./messages.js";
 import { Scope, TurnLane, WaveformLane, loudness } from "./scope.js";
 import { Session } from "./session.js";
 import { SettingsDialog, changes } from "./settings.js";
@@ -53,7 +53,7 @@ async function start({ microphone }) {
     onFrame: microphoneFrame,
     onLevel: outputLevel,
     onStarted: utteranceStarted,
-    onMicrophoneLost: () => tell(MICROPHONE.lost),
+    onMicrophoneLost: () => tell(SOUND.lost),
   });
   device = opening;
   try {
@@ -67,12 +67,13 @@ async function start({ microphone }) {
 }
 
 async function refuseStart(error) {
-  if (!(error instanceof MicrophoneError)) throw error;
   await closeDevice();
   view.phase("ended");
-  const speechless = ["insecure", "unsupported"].includes(error.code);
+  const code = error instanceof SoundError ? error.code : "unsupported";
+  const typingWorks = ["denied", "missing", "busy"].includes(code);
   const typeInstead = { label: "Type instead", run: () => start({ microphone: false }) };
-  tell(MICROPHONE[error.code], speechless ? null : typeInstead);
+  tell(SOUND[code], typingWorks ? typeInstead : null);
+  if (!(error instanceof SoundError)) throw error;
 }
 
 function openSession() {

@@ -1,9 +1,10 @@
 /** What the page says when something is wrong: one place for the words. */
 
-export const MICROPHONE = {
+export const SOUND = {
   denied: ["The microphone is blocked", "Allow this page to use the microphone in the browser's address bar, then press Start again."],
   missing: ["No microphone found", "Connect a microphone, then press Start again."],
   busy: ["The microphone cannot be opened", "Another program may be using it. Close that program, then press Start again."],
+  silent: ["No sound", "The browser could not start its sound output. Connect a loudspeaker or headphones, then press Start again."],
   insecure: ["This page is not secure", "Browsers give sound and microphones only to HTTPS pages and to localhost. Open the page through https://, or start the server with --tls."],
   unsupported: ["This browser cannot do it", "Its support for audio worklets or microphones is missing. A current Chromium, Firefox or Safari will work."],
   lost: ["The microphone is gone", "It was unplugged or taken away. Stop and start again to choose another one; until then you can type."],

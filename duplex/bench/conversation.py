@@ -106,6 +106,7 @@ class _Conversation:
         self._drop_at_sec = options.drop_at_sec
 
     async def run(self) -> ConversationLog:
+        self._began = asyncio.get_running_loop().time()
         await self._connect()
         self._began = asyncio.get_running_loop().time()
         try:
@@ -164,11 +165,12 @@ class _Conversation:
                 if isinstance(message, bytes):
                     continue
                 decoded = json.loads(message)
-                if decoded["type"] == "ready":
+                kind = decoded.pop("type")
+                if kind == "ready":
                     self._ready = decoded
                     return
-                if decoded["type"] == "error":
-                    self._note(decoded["type"], decoded)
+                if kind == "error":
+                    self._note(kind, decoded)
                     refusal = decoded if decoded.get("fatal") else refusal
         except ConnectionClosed:
             pass

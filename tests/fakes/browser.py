@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 MICROPHONE_RATE = 48000  # Hz; Chromium's fake device plays any rate, this one without resampling
 POLL_MS = 40
+INSECURE_HOST = "insecure.test"  # this machine under a name that browsers do not trust without TLS
 
 QUIET_FLAGS = [
     "--no-sandbox",
@@ -24,6 +25,7 @@ QUIET_FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--host-resolver-rules=MAP {INSECURE_HOST} 127.0.0.1",
 ]
 GRANTED = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 DENIED = ["--use-fake-device-for-media-stream", "--deny-permission-prompts"]

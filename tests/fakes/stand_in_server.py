@@ -212,7 +212,7 @@ class Conversation:
         old, self.epoch = self.epoch, (self.epoch + 1) & 0xFFFF
         self.sent_frames.clear()
         heard = " ".join(word for pts, word in self.words if pts < self.played_pts)
-        self.words = []
+        self.words, self.deltas = [], []
         await self.send(
             type="cut",
             old_epoch=old,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.fakes.browser import MICROPHONE_RATE, chromium, wait_until, watch_console, write_wav
+from tests.fakes.browser import INSECURE_HOST, MICROPHONE_RATE, chromium, wait_until, watch_console, write_wav
 from tests.fakes.stand_in_server import Behaviour, StandInThread, tone
 
 REPLY_TIMEOUT_MS = 15_000  # for a reply to show on a busy machine
@@ -142,6 +142,22 @@ def test_denied_microphone_leaves_the_keyboard(stand_in: StandInThread) -> None:
         wait_until(page, "duplexDebug.outputRms > 0.05")
     [session] = stand_in.server.sessions
     assert len(session.mic_frames) > 20, "silence keeps the server's clock going"
+
+
+def test_a_machine_without_sound_is_explained(stand_in: StandInThread) -> None:
+    with opened(stand_in.url) as page:
+        page.add_init_script("AudioContext.prototype.resume = () => new Promise(() => {});")
+        page.reload()
+        page.click("#start")
+        expect(page.locator("#notice-title")).to_have_text("No sound", timeout=REPLY_TIMEOUT_MS)
+        expect(page.locator("#start")).to_be_enabled()
+
+
+def test_an_insecure_page_is_explained(stand_in: StandInThread) -> None:
+    with opened(f"http://{INSECURE_HOST}:{stand_in.port}/") as page:
+        page.click("#start")
+        expect(page.locator("#notice-title")).to_have_text("This page is not secure")
+        expect(page.locator("#notice-text")).to_contain_text("--tls")
 
 
 def test_settings_reach_the_server(stand_in: StandInThread) -> None:
