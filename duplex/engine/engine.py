@@ -24,7 +24,6 @@ from duplex.engine.steps import (
     PrefillResult,
     PrefillStep,
     ReplyResult,
-    ReplyState,
     ReplyStep,
     SpeakResult,
     SpeakStep,
@@ -134,7 +133,10 @@ class TorchEngine:
 
     def speak(self, steps: Sequence[SpeakStep]) -> list[SpeakResult | StepFailure]:
         """Each segment a little further."""
-        return _guarded(steps, lambda batch: [self._speech.speak(step) for step in batch])
+        return _guarded(steps, self._speak_each)
+
+    def _speak_each(self, steps: Sequence[SpeakStep]) -> list[SpeakResult]:
+        return [self._speech.speak(step) for step in steps]
 
     @torch.inference_mode()
     def _hear(self, steps: Sequence[HearStep]) -> list[HearResult]:
@@ -142,9 +144,7 @@ class TorchEngine:
         pcm = torch.stack([torch.from_numpy(step.pcm) for step in steps])
         probs = self._vad.probs([state.vad for state in states], pcm)
         features = fbank.push_batch([state.fbank for state in states], pcm)
-        return [
-            HearResult(row, tuple(float(p) for p in speech)) for row, speech in zip(features, probs, strict=True)
-        ]
+        return [HearResult(row, tuple(float(p) for p in speech)) for row, speech in zip(features, probs, strict=True)]
 
     @torch.inference_mode()
     def _prefill(self, steps: Sequence[PrefillStep]) -> list[PrefillResult]:
@@ -327,7 +327,5 @@ def _guarded(steps: Sequence[S], run: Callable[[Sequence[S]], list[R]]) -> list[
     except Exception as error:
         if len(steps) == 1:
             return [StepFailure(error)]
-    out: list[R | StepFailure] = []
-    for step in steps:
-        out += _guarded([step], run)
-    return out
+    alone = [_guarded([step], run) for step in steps]
+    return [result for results in alone for result in results]

@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--input", type=Path, action="append", required=True, help="a WAV file or a folder of them")
     top.add_argument("--output", type=Path, required=True, help="a WAV file; a folder where there are several inputs")
     top.add_argument("--checkpoint", "--model_path", type=Path, default=Path("checkpoints/tiny"))
-    top.add_argument("--llm", "--llm_path", type=Path, default=None, help="Hugging Face folder (default: CHECKPOINT/llm)")
+    top.add_argument(
+        "--llm", "--llm_path", type=Path, default=None, help="Hugging Face folder (default: CHECKPOINT/llm)"
+    )
     top.add_argument("--device", default="cpu")
     top.add_argument("--instructions", default=None, help="system prompt (default: the checkpoint's)")
     top.add_argument("--greedy", action="store_true", help="take the likeliest token (the default without --top-k)")
@@ -95,9 +97,10 @@ def _answer(engine: TorchEngine, source: Path, target: Path, options: argparse.N
         seed=options.seed,
         max_text_tokens=options.max_text_tokens,
     )
-    with torch.inference_mode(), Conversation(
-        engine, role=options.instructions, sampling=sampling, offline=options.offline
-    ) as conversation:
+    with (
+        torch.inference_mode(),
+        Conversation(engine, role=options.instructions, sampling=sampling, offline=options.offline) as conversation,
+    ):
         answer = conversation.hear(pcm)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_wav(target, answer.pcm, engine.facts.output_sample_rate)
@@ -109,9 +112,13 @@ def _answer(engine: TorchEngine, source: Path, target: Path, options: argparse.N
     for stage in STAGES:
         if stage in answer.stage_ms:
             calls = answer.stage_calls[stage]
-            print(f"  {stage:8} {answer.stage_ms[stage]:8.1f} ms  {calls:4} steps  {answer.stage_ms[stage] / calls:6.2f} ms each")
+            print(
+                f"  {stage:8} {answer.stage_ms[stage]:8.1f} ms  {calls:4} steps  {answer.stage_ms[stage] / calls:6.2f} ms each"
+            )
     if answer.first_audio_ms is not None:
-        print(f"  first audio {answer.first_audio_ms:.0f} ms after the decision, real-time factor {row['real_time_factor']}")
+        print(
+            f"  first audio {answer.first_audio_ms:.0f} ms after the decision, real-time factor {row['real_time_factor']}"
+        )
 
 
 def report(engine: TorchEngine, source: Path, target: Path, answer: Answer, input_samples: int) -> dict[str, Any]:

@@ -88,7 +88,8 @@ class PrefillResult:
 @dataclass(frozen=True, slots=True)
 class ListenStep:
     """One chunk of features into a branch. `first` opens a user turn (fixture quirk 7: end-of-turn token,
-    user prefix and prompt embeddings go before the audio, encoder and adapter caches start empty)."""
+    user prefix and prompt embeddings go before the audio, encoder and adapter caches start empty).
+    """
 
     branch: Branch
     features: torch.Tensor

@@ -21,7 +21,8 @@ class Trace:
 
     def tensors(self) -> dict[str, Tensor]:
         """Rows stacked on a new first axis; rows of different lengths are joined and their lengths given as
-        `name_len`; a single row recorded under a name that ends in "!" stands alone."""
+        `name_len`; a single row recorded under a name that ends in "!" stands alone.
+        """
         out: dict[str, Tensor] = {}
         for name, rows in self._rows.items():
             if name.endswith("!"):

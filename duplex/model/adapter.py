@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -54,14 +53,11 @@ class Adapter(nn.Module):
         self._relu = two or dims.activation == "relu"
 
     def _finish(self, hidden: Tensor, norm: nn.Module) -> Tensor:
-        if isinstance(norm, nn.LayerNorm):
-            hidden = norm(hidden.transpose(1, 2)).transpose(1, 2)
-        else:
-            hidden = norm(hidden)
+        hidden = norm(hidden.transpose(1, 2)).transpose(1, 2) if isinstance(norm, nn.LayerNorm) else norm(hidden)
         return F.relu(hidden) if self._relu else F.gelu(hidden)
 
     def _run(self, x: Tensor, contexts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """x [batch, channels, frames] with the inputs each convolution saw before; contexts: strided one first."""
+        """X [batch, channels, frames] with the inputs each convolution saw before; contexts: strided one first."""
         keep = self.dims.kernel - 1
         cached: list[Tensor] = []
         if self.dims.convolutions == 2:
@@ -106,4 +102,4 @@ def _norm(kind: str, width: int) -> nn.Module:
 
 def batch_norms(adapter: Adapter) -> list[nn.BatchNorm1d]:
     """The adapter's batch norms, for training code that freezes their statistics."""
-    return [cast(nn.BatchNorm1d, m) for m in adapter.modules() if isinstance(m, nn.BatchNorm1d)]
+    return [m for m in adapter.modules() if isinstance(m, nn.BatchNorm1d)]

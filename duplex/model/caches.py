@@ -156,9 +156,7 @@ class BranchPool:
         except BaseException:
             self.release(branch)
             raise
-        branch.stream = StreamCaches(
-            state["encoder_k"], state["encoder_v"], state["adapter"], state["pe_index"]
-        )
+        branch.stream = StreamCaches(state["encoder_k"], state["encoder_v"], state["adapter"], state["pe_index"])
         return branch
 
     def _check_prefix(self, branch: Branch, length: int) -> None:

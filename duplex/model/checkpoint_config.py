@@ -32,7 +32,7 @@ class TransformerEntries(_Entries):
     blocks: PositiveInt = Field(alias="transformer-num-blocks")
     chunk: PositiveInt = Field(alias="transformer-chunk_size")
     left_chunks: PositiveInt = Field(alias="transformer-left_chunks")
-    positions: Literal["rel-enc"] = Field(default="rel-enc", alias="transformer-pos-enc-class")
+    positions: Literal["rel-enc", "rel-distance"] = Field(default="rel-enc", alias="transformer-pos-enc-class")
     pre_norm: Literal[True] = Field(default=True, alias="transformer-normalize-before")
     input_layer: Literal["linear"] = Field(default="linear", alias="transformer-input-layer")
     feed_forward_kind: Literal["linear"] = Field(default="linear", alias="transformer-positionwise-layer-type")
@@ -219,7 +219,7 @@ def train_config(
         "normalize-before": True,
         "num-blocks": encoder.blocks,
         "output-dim": encoder.dim,
-        "pos-enc-class": "rel-enc",
+        "pos-enc-class": encoder.position_kind,
         "positionwise-layer-type": "linear",
     }
     return {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,8 @@ class ResBlock(nn.Module):
 
         def conv(dilation: int) -> nn.Module:
             padding = dilation * (kernel - 1) // 2
-            return weight_norm(nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=padding))
+            normed: nn.Module = weight_norm(nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=padding))
+            return normed
 
         if kind == "1":
             self.convs1 = nn.ModuleList(conv(d) for d in dilations)
@@ -90,7 +92,7 @@ class HifiGanGenerator(nn.Module):
         return math.prod(self.dims.rates)
 
     def forward(self, embeddings: Tensor, speaker: Tensor | None = None) -> Tensor:
-        """embeddings [batch, dim, tokens], speaker [128] -> audio [batch, tokens * samples_per_token]."""
+        """Embeddings [batch, dim, tokens], speaker [128] -> audio [batch, tokens * samples_per_token]."""
         x = self.conv_pre(embeddings)
         per_stage = len(self.dims.resblock_kernels)
         for stage, up in enumerate(self.ups):
@@ -99,7 +101,8 @@ class HifiGanGenerator(nn.Module):
             x = up(F.leaky_relu(x, LEAKY_SLOPE))
             blocks = self.resblocks[stage * per_stage : (stage + 1) * per_stage]
             x = torch.stack([block(x) for block in blocks]).mean(dim=0)
-        return torch.tanh(self.conv_post(F.leaky_relu(x, LEAKY_SLOPE)))[:, 0]
+        out: Tensor = torch.tanh(self.conv_post(F.leaky_relu(x, LEAKY_SLOPE)))[:, 0]
+        return out
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class ConvNextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, dim, frames] -> same."""
-        hidden = self.norm(self.depthwise(x).transpose(1, 2))
+        hidden: Tensor = self.norm(self.depthwise(x).transpose(1, 2))
         hidden = self.project(F.gelu(self.expand(hidden)))
         return x + (hidden * self.scale).transpose(1, 2)
 
@@ -164,7 +167,7 @@ class IstftDecoder(nn.Module):
         return 1 + dims.token_blocks * reach + math.ceil((dims.frame_blocks * reach + edge) / dims.frames_per_token)
 
     def forward(self, embeddings: Tensor, speaker: Tensor | None = None) -> Tensor:
-        """embeddings [batch, dim, tokens] -> audio [batch, tokens * samples_per_token]; `speaker` is not used."""
+        """Embeddings [batch, dim, tokens] -> audio [batch, tokens * samples_per_token]; `speaker` is not used."""
         dims = self.dims
         x = self.conv_pre(embeddings)
         for block in self.token_blocks:
@@ -228,10 +231,10 @@ class Quantizer(nn.Module):
     @property
     def codebook(self) -> VectorQuantizer:
         """The codes of the audio tokens."""
-        return self.quantizer_modules[0]  # type: ignore[return-value]
+        return cast(VectorQuantizer, self.quantizer_modules[0])
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """tokens [batch, n] -> [batch, dim, n]."""
+        """Tokens [batch, n] -> [batch, dim, n]."""
         out: Tensor = self.codebook.embedding(tokens).transpose(1, 2)
         return out
 
@@ -240,7 +243,7 @@ class Quantizer(nn.Module):
         books = self.quantizer_modules_globaltokens
         if not len(books):
             return None
-        rows = [book.embedding.weight[token] for book, token in zip(books, tokens, strict=True)]  # type: ignore[union-attr]
+        rows = [cast(VectorQuantizer, book).embedding.weight[token] for book, token in zip(books, tokens, strict=True)]
         return torch.cat(rows)
 
 
@@ -264,7 +267,8 @@ class CodecEncoder(nn.Module):
         x = self.down(x)
         for block in self.token_blocks:
             x = block(x)
-        return self.project(x).transpose(1, 2)
+        out: Tensor = self.project(x).transpose(1, 2)
+        return out
 
 
 class Codec(nn.Module):
@@ -298,6 +302,6 @@ class Codec(nn.Module):
         return self.quantizer.codebook.embedding.num_embeddings
 
     def decode(self, tokens: Tensor) -> Tensor:
-        """tokens [batch, n] -> audio [batch, n * samples_per_token] in [-1, 1]."""
+        """Tokens [batch, n] -> audio [batch, n * samples_per_token] in [-1, 1]."""
         out: Tensor = self.generator(self.quantizer.embed(tokens), self.quantizer.speaker(self.speaker_tokens))
         return out

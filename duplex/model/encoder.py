@@ -7,7 +7,9 @@ One chunk is 4 output frames of 40 ms. A chunk attends to itself and to the left
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,9 @@ from torch.nn import functional as F
 from duplex.model.caches import StreamCaches
 
 POSITION_TABLE_LENGTH = 5000  # rows of the sinusoidal table; pe_index wraps below it (fixture quirk 4)
+
+OFFICIAL_POSITIONS = "rel-enc"  # keys carry the embedding of their own position (fixture quirk 3)
+DISTANCE_POSITIONS = "rel-distance"  # keys carry the embedding of their distance to the query, as Transformer-XL has it
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,11 @@ class EncoderDims:
     blocks: int = 24
     chunk: int = 4  # output frames a chunk
     left_chunks: int = 16
+    position_kind: str = OFFICIAL_POSITIONS
+
+    def __post_init__(self) -> None:
+        if self.position_kind not in (OFFICIAL_POSITIONS, DISTANCE_POSITIONS):
+            raise ValueError(f"position kind {self.position_kind!r} is neither rel-enc nor rel-distance")
 
     @property
     def left_frames(self) -> int:
@@ -66,26 +76,41 @@ class GlobalCmvn(nn.Module):
         return (features - self.mean) * self.istd
 
 
-class Subsampling(nn.Module):
-    """Two stride-2 convolutions: [batch, frames, bins] -> [batch, (frames - 3) // 4, dim]."""
+class SubsamplingCore(nn.Module):
+    """Two stride-2 convolutions and a projection."""
 
     def __init__(self, dims: EncoderDims) -> None:
         super().__init__()
         bins_out = ((dims.bins - 1) // 2 - 1) // 2
-        self.core = nn.Module()
-        self.core.conv = nn.Sequential(
+        self.conv = nn.Sequential(
             nn.Conv2d(1, dims.dim, 3, 2), nn.ReLU(), nn.Conv2d(dims.dim, dims.dim, 3, 2), nn.ReLU()
         )
-        self.core.out = nn.Sequential(nn.Linear(dims.dim * bins_out, dims.dim))
+        self.out = nn.Sequential(nn.Linear(dims.dim * bins_out, dims.dim))
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = self.core.conv(features[:, None])
-        out: Tensor = self.core.out(hidden.transpose(1, 2).flatten(2))
+        hidden: Tensor = self.conv(features[:, None])
+        out: Tensor = self.out(hidden.transpose(1, 2).flatten(2))
+        return out
+
+
+class Subsampling(nn.Module):
+    """Four times fewer frames: [batch, frames, bins] -> [batch, (frames - 3) // 4, dim]."""
+
+    def __init__(self, dims: EncoderDims) -> None:
+        super().__init__()
+        self.core = SubsamplingCore(dims)
+
+    def forward(self, features: Tensor) -> Tensor:
+        out: Tensor = self.core(features)
         return out
 
 
 class RelativeAttention(nn.Module):
-    """Multi-head attention whose keys carry the embedding of their position; no relative shift (quirk 3)."""
+    """Multi-head attention with position scores beside content scores.
+
+    The official kind has no relative shift: a key carries the embedding of its position (quirk 3), and a query knows
+    nothing of its own. With `distances` given, a key carries the embedding of its distance to the query instead.
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -101,17 +126,22 @@ class RelativeAttention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """[batch, frames, dim] -> [batch, heads, frames, head_dim]."""
-        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, self.head_dim).transpose(1, 2)
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of x, each [batch, heads, frames, head_dim]."""
         return self.split(self.linear_q(x)), self.split(self.linear_k(x)), self.split(self.linear_v(x))
 
-    def scores(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Content and position scores [batch, heads, queries, keys]; `positions` [1, keys, dim]."""
+    def scores(self, q: Tensor, k: Tensor, positions: Tensor, distances: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Content and position scores [batch, heads, queries, keys].
+
+        positions [1, keys, dim]; or one row a distance, and `distances` [queries, keys] says which row is whose.
+        """
         p = self.split(self.linear_pos(positions))
         content = (q + self.pos_bias_u[:, None]) @ k.transpose(-1, -2)
         position = (q + self.pos_bias_v[:, None]) @ p.transpose(-1, -2)
+        if distances is not None:
+            position = position.gather(-1, distances.expand(*position.shape[:2], -1, -1))
         return content, position
 
     def combine(self, scores: Tensor, v: Tensor) -> Tensor:
@@ -121,34 +151,47 @@ class RelativeAttention(nn.Module):
         return out
 
 
+class FeedForward(nn.Module):
+    """Two linear layers with a ReLU between."""
+
+    def __init__(self, dims: EncoderDims) -> None:
+        super().__init__()
+        self.w_1 = nn.Linear(dims.dim, dims.feed_forward)
+        self.w_2 = nn.Linear(dims.feed_forward, dims.dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.w_2(F.relu(self.w_1(x)))
+        return out
+
+
 class EncoderBlock(nn.Module):
     """Pre-norm attention and feed-forward."""
 
     def __init__(self, dims: EncoderDims) -> None:
         super().__init__()
         self.self_attn = RelativeAttention(dims.dim, dims.heads)
-        self.feed_forward = nn.Module()
-        self.feed_forward.w_1 = nn.Linear(dims.dim, dims.feed_forward)
-        self.feed_forward.w_2 = nn.Linear(dims.feed_forward, dims.dim)
+        self.feed_forward = FeedForward(dims)
         self.norm1 = nn.LayerNorm(dims.dim)
         self.norm2 = nn.LayerNorm(dims.dim)
 
     def feed(self, x: Tensor) -> Tensor:
         """Residual feed-forward."""
-        out: Tensor = x + self.feed_forward.w_2(F.relu(self.feed_forward.w_1(self.norm2(x))))
+        out: Tensor = x + self.feed_forward(self.norm2(x))
         return out
 
 
 class Transformer(nn.Module):
     """The stack of blocks behind the subsampling."""
 
-    encoders: nn.ModuleList
-
     def __init__(self, dims: EncoderDims) -> None:
         super().__init__()
         self.embed = nn.Sequential(nn.Linear(dims.dim, dims.dim), nn.LayerNorm(dims.dim), nn.ReLU())
         self.encoders = nn.ModuleList(EncoderBlock(dims) for _ in range(dims.blocks))
         self.after_norm = nn.LayerNorm(dims.dim)
+
+    def blocks(self) -> Iterator[EncoderBlock]:
+        """The blocks, first to last."""
+        return (cast(EncoderBlock, block) for block in self.encoders)
 
 
 class SpeechEncoder(nn.Module):
@@ -160,15 +203,16 @@ class SpeechEncoder(nn.Module):
         super().__init__()
         self.dims = dims
         self.global_cmvn = GlobalCmvn(dims.bins)
-        self.subsampling = Subsampling(dims)
-        self.transformer = Transformer(dims)
-        self.enc = nn.ModuleList([self.subsampling, self.transformer])
-        del self.subsampling, self.transformer  # registered once, under the checkpoint's names
+        self.enc = nn.ModuleList([Subsampling(dims), Transformer(dims)])  # the checkpoint's names
         self.register_buffer("positions", sinusoid_table(POSITION_TABLE_LENGTH, dims.dim), persistent=False)
 
+    @property
+    def transformer(self) -> Transformer:
+        """The stack of blocks."""
+        return cast(Transformer, self.enc[1])
+
     def _embed(self, features: Tensor) -> Tensor:
-        subsampling, transformer = self.enc
-        out: Tensor = transformer.embed(subsampling(self.global_cmvn(features)))  # type: ignore[operator]
+        out: Tensor = self.transformer.embed(self.enc[0](self.global_cmvn(features)))
         return out * math.sqrt(self.dims.dim)  # quirk 3
 
     def chunk(self, features: Tensor, caches: list[StreamCaches]) -> Tensor:
@@ -191,20 +235,22 @@ class SpeechEncoder(nn.Module):
 
     def _chunk_group(self, x: Tensor, caches: list[StreamCaches]) -> Tensor:
         dims = self.dims
-        transformer = self.enc[1]
         cached = caches[0].encoder_k[0].shape[2] if caches[0].encoder_k else 0
         pe_index = caches[0].pe_index % dims.wrap
-        start = max(0, pe_index - (dims.left_chunks + 1) * dims.chunk)  # quirk 4
-        positions = self.positions[None, start : start + cached + x.shape[1]]
+        if dims.position_kind == OFFICIAL_POSITIONS:
+            start = max(0, pe_index - (dims.left_chunks + 1) * dims.chunk)  # quirk 4
+            positions, distances = self.positions[None, start : start + cached + x.shape[1]], None
+        else:
+            positions, distances = self._distances(x.shape[1], cached)
         new_k: list[Tensor] = []
         new_v: list[Tensor] = []
-        for index, block in enumerate(transformer.encoders):  # type: ignore[arg-type]
+        for index, block in enumerate(self.transformer.blocks()):
             attention = block.self_attn
             q, k, v = attention.qkv(block.norm1(x))
             if cached:
                 k = torch.cat([_rows([c.encoder_k[index] for c in caches]), k], dim=2)
                 v = torch.cat([_rows([c.encoder_v[index] for c in caches]), v], dim=2)
-            content, position = attention.scores(q, k, positions)
+            content, position = attention.scores(q, k, positions, distances)
             x = block.feed(x + attention.combine(content + position, v))
             new_k.append(k[:, :, -dims.left_frames :])  # trimmed after attention (quirk 3)
             new_v.append(v[:, :, -dims.left_frames :])
@@ -212,8 +258,19 @@ class SpeechEncoder(nn.Module):
             cache.encoder_k = [k[row : row + 1] for k in new_k]
             cache.encoder_v = [v[row : row + 1] for v in new_v]
             cache.pe_index = pe_index + x.shape[1]
-        out: Tensor = transformer.after_norm(x)  # type: ignore[operator]
+        out: Tensor = self.transformer.after_norm(x)
         return out
+
+    def _distances(self, queries: int, cached: int) -> tuple[Tensor, Tensor]:
+        """Embeddings of all distances a key can have, and which one each of [queries, cached + queries] has.
+
+        Row i stands for distance i - (chunk - 1): a key up to chunk - 1 frames ahead, in the same chunk, or behind.
+        """
+        ahead = self.dims.chunk - 1
+        rows = ahead + self.dims.left_frames + self.dims.chunk
+        query = torch.arange(queries, device=self.positions.device)[:, None] + cached
+        key = torch.arange(cached + queries, device=self.positions.device)[None, :]
+        return self.positions[None, :rows], (query - key + ahead).clamp(0, rows - 1)
 
     def forward(self, features: Tensor, *, shifted_positions: bool = True) -> Tensor:
         """Whole utterances: features [batch, frames, 80] -> [batch, (frames - 3) // 4, dim].
@@ -228,19 +285,22 @@ class SpeechEncoder(nn.Module):
         chunk_of = torch.arange(frames, device=x.device) // self.dims.chunk
         distance = chunk_of[:, None] - chunk_of[None, :]
         visible = (distance >= 0) & (distance <= self.dims.left_chunks)
-        late = (chunk_of > self.dims.left_chunks)[:, None] & shifted_positions
-        transformer = self.enc[1]
-        positions = self.positions[None, :frames]
+        late = (chunk_of > self.dims.left_chunks)[:, None]
+        shift = shifted_positions and self.dims.position_kind == OFFICIAL_POSITIONS
+        if self.dims.position_kind == OFFICIAL_POSITIONS:
+            positions, distances = self.positions[None, :frames], None
+        else:
+            positions, distances = self._distances(frames, 0)
         mask = torch.zeros(frames, frames, device=x.device, dtype=x.dtype).masked_fill(~visible, float("-inf"))
-        for block in transformer.encoders:  # type: ignore[union-attr]
+        for block in self.transformer.blocks():
             attention = block.self_attn
             q, k, v = attention.qkv(block.norm1(x))
-            content, position = attention.scores(q, k, positions)
-            if frames > (self.dims.left_chunks + 1) * self.dims.chunk and shifted_positions:
+            content, position = attention.scores(q, k, positions, distances)
+            if shift and frames > (self.dims.left_chunks + 1) * self.dims.chunk:
                 lower = F.pad(position, (self.dims.chunk, 0))[..., :frames]
                 position = torch.where(late, lower, position)
             x = block.feed(x + attention.combine(content + position + mask, v))
-        out: Tensor = transformer.after_norm(x)  # type: ignore[operator]
+        out: Tensor = self.transformer.after_norm(x)
         return out
 
 

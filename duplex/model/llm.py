@@ -7,6 +7,7 @@ Keys and values are written once into the slot and read back as views: nothing i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,25 @@ from duplex.core.errors import CheckpointError
 from duplex.model.caches import Branch, BranchPool
 
 ATTENTION_NAME = "duplex"
+PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a Hugging Face directory.
+
+    One that declares itself a plain tokenizer.json is read as such: AutoTokenizer would go by the model type in
+    config.json and rebuild, say, a SentencePiece tokenizer beside a Qwen2 as a byte-level one.
+    Raises OSError, ValueError.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    declared = folder / "tokenizer_config.json"
+    kind = json.loads(declared.read_text(encoding="utf-8")).get("tokenizer_class") if declared.is_file() else None
+    plain = kind in PLAIN_TOKENIZERS and (folder / "tokenizer.json").is_file()
+    read: Any = PreTrainedTokenizerFast.from_pretrained if plain else AutoTokenizer.from_pretrained
+    return (
+        read(folder, local_files_only=True) if plain else read(folder, local_files_only=True, trust_remote_code=False)
+    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +68,13 @@ def slot_attention(
     """
     if duplex_batch is None:
         out = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, is_causal=attention_mask is None, scale=scaling, enable_gqa=True
+            query,
+            key,
+            value,
+            attn_mask=attention_mask,
+            is_causal=attention_mask is None,
+            scale=scaling,
+            enable_gqa=True,
         )
         return out.transpose(1, 2), None
     layer: int = module.layer_idx  # type: ignore[assignment]
@@ -92,19 +118,19 @@ class CausalLanguageModel:
         self.head: nn.Module = model.get_output_embeddings()
 
     @classmethod
-    def load(
-        cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> CausalLanguageModel:
+    def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> CausalLanguageModel:
         """Load a Hugging Face directory strictly. Raises CheckpointError naming what is missing or unexpected."""
-        from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
+        from transformers import AttentionInterface, AutoModelForCausalLM
         from transformers.utils import logging as transformers_logging
 
         if not (folder / "config.json").is_file():
             raise CheckpointError(f"{folder} has no config.json: not a Hugging Face model directory")
         AttentionInterface.register(ATTENTION_NAME, slot_attention)
-        transformers_logging.disable_progress_bar()
+        quiet: Any = transformers_logging.disable_progress_bar
+        quiet()
+        read: Any = AutoModelForCausalLM.from_pretrained  # its annotation knows nothing of output_loading_info
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = read(
                 folder,
                 dtype=dtype,
                 attn_implementation=ATTENTION_NAME,
@@ -112,7 +138,7 @@ class CausalLanguageModel:
                 local_files_only=True,
                 trust_remote_code=False,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = load_tokenizer(folder)
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"the language model in {folder} cannot be read: {error}") from error
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -174,7 +200,7 @@ class CausalLanguageModel:
         ).last_hidden_state[0]
         for branch, embed in zip(branches, embeds, strict=True):
             branch.length += embed.shape[0]
-        return list(hidden.split([e.shape[0] for e in embeds]))
+        return list(torch.split(hidden, [e.shape[0] for e in embeds]))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits of hidden states [..., hidden], float32."""

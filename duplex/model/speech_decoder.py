@@ -6,7 +6,9 @@ stack that turns the LLM's hidden states into keys and values, and the autoregre
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +70,31 @@ def rope(x: Tensor, positions: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+class Projections(nn.Module):
+    """The four projections of attention, without biases."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(dim, dim, bias=False)
+        self.k_proj = nn.Linear(dim, dim, bias=False)
+        self.v_proj = nn.Linear(dim, dim, bias=False)
+        self.o_proj = nn.Linear(dim, dim, bias=False)
+
+
+class SwiGlu(nn.Module):
+    """Gated feed-forward (arXiv 2002.05202)."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(dim, width, bias=False)
+        self.up_proj = nn.Linear(dim, width, bias=False)
+        self.down_proj = nn.Linear(width, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
 class LlamaBlock(nn.Module):
     """One block; the caller owns keys and values."""
 
@@ -75,13 +102,8 @@ class LlamaBlock(nn.Module):
         super().__init__()
         dim = dims.dim
         self.heads = dims.heads
-        self.self_attn = nn.Module()
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            setattr(self.self_attn, name, nn.Linear(dim, dim, bias=False))
-        self.mlp = nn.Module()
-        self.mlp.gate_proj = nn.Linear(dim, dims.feed_forward, bias=False)
-        self.mlp.up_proj = nn.Linear(dim, dims.feed_forward, bias=False)
-        self.mlp.down_proj = nn.Linear(dims.feed_forward, dim, bias=False)
+        self.self_attn = Projections(dim)
+        self.mlp = SwiGlu(dim, dims.feed_forward)
         self.input_layernorm = RmsNorm(dim)
         self.post_attention_layernorm = RmsNorm(dim)
 
@@ -89,7 +111,7 @@ class LlamaBlock(nn.Module):
         """Rotated queries and keys, and values, each [batch, heads, n, head_dim]."""
         normed = self.input_layernorm(x)
         q, k, v = (
-            projection(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            projection(normed).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
             for projection in (self.self_attn.q_proj, self.self_attn.k_proj, self.self_attn.v_proj)
         )
         return rope(q, positions), rope(k, positions), v
@@ -98,8 +120,7 @@ class LlamaBlock(nn.Module):
         """Attention of q over k, v, then the feed-forward, both residual."""
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
         x = x + self.self_attn.o_proj(attended)
-        normed = self.post_attention_layernorm(x)
-        out: Tensor = x + self.mlp.down_proj(F.silu(self.mlp.gate_proj(normed)) * self.mlp.up_proj(normed))
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
 
@@ -144,12 +165,12 @@ class SpeechDecoder(nn.Module):
 
     def split(self, llm_rows: Tensor) -> Tensor:
         """LLM vectors [..., n, llm_dim] as decoder positions [..., n * llm_dim / dim, dim] (quirk 9)."""
-        return llm_rows.unflatten(-1, (-1, self.dims.dim)).flatten(-3, -2)
+        return llm_rows.reshape(*llm_rows.shape[:-2], -1, self.dims.dim)
 
     def pre_network(self, text: Tensor, mask: Tensor | None = None) -> Tensor:
         """Bidirectional blocks over text positions [batch, n, dim]."""
         positions = torch.arange(text.shape[1], device=text.device)
-        for block in self.layers_pre_nn:
+        for block in _blocks(self.layers_pre_nn):
             q, k, v = block.qkv(text, positions)
             text = block.finish(text, q, k, v, mask)
         return text
@@ -164,7 +185,7 @@ class SpeechDecoder(nn.Module):
         if prefix is not None and self.dims.prefix:
             positions = torch.arange(prefix.shape[1], device=prefix.device)
             x = prefix
-            for index, block in enumerate(self.layers_prefix):
+            for index, block in enumerate(_blocks(self.layers_prefix)):
                 q, k, v = block.qkv(x, positions)
                 cache.put(index, k, v)
                 x = block.finish(x, q, k, v)
@@ -183,7 +204,7 @@ class SpeechDecoder(nn.Module):
         return out
 
     def _run(self, x: Tensor, positions: Tensor, cache: SpeechCache) -> Tensor:
-        for index, block in enumerate(self.layers):
+        for index, block in enumerate(_blocks(self.layers)):
             q, k, v = block.qkv(x, positions)
             x = block.finish(x, q, *cache.put(index, k, v))
         cache.length += x.shape[1]
@@ -220,11 +241,14 @@ class SpeechDecoder(nn.Module):
         prefix_mask = prefix_ok[:, None, None, :]
         prefix_positions = torch.arange(p, device=device)
         y = prefix
-        for index, block in enumerate(self.layers):
-            before = self.layers_prefix[index]
+        for before, block in zip(_blocks(self.layers_prefix), _blocks(self.layers), strict=True):
             pq, pk, pv = before.qkv(y, prefix_positions)
             y = before.finish(y, pq, pk, pv, prefix_mask)
             q, k, v = block.qkv(x, positions)
             x = block.finish(x, q, torch.cat([pk, k], dim=2), torch.cat([pv, v], dim=2), mask)
         out: Tensor = self.out_fnn(self.norm(x[:, t + 1 :]))
         return out
+
+
+def _blocks(layers: nn.ModuleList) -> Iterator[LlamaBlock]:
+    return (cast(LlamaBlock, layer) for layer in layers)

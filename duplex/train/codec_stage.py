@@ -53,6 +53,7 @@ class CodecTrainer(nn.Module):
 
     usage: Tensor
     sums: Tensor
+    step: Tensor
 
     def __init__(self, dims: IstftDims, codes: int, encoder_blocks: int = 3) -> None:
         super().__init__()
@@ -140,17 +141,19 @@ def stft_loss(made: Tensor, real: Tensor, size: int, hop: int) -> Tensor:
 
     def magnitude(x: Tensor) -> Tensor:
         spectrum = torch.stft(x, size, hop, window=window, return_complex=True)
-        return torch.sqrt(spectrum.real.square() + spectrum.imag.square() + 1e-7)
+        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        return torch.sqrt(power + 1e-7)
 
     a, b = magnitude(made), magnitude(real)
-    convergence = torch.linalg.norm(b - a) / torch.linalg.norm(b)
+    convergence: Tensor = torch.linalg.norm(b - a) / torch.linalg.norm(b)
     return convergence + F.l1_loss(a.clamp(min=1e-3).log(), b.clamp(min=1e-3).log())
 
 
 def to_codec_rate(pcm: np.ndarray) -> Tensor:
     """int16 16 kHz -> float32 24 kHz in [-1, 1)."""
     wave = torch.from_numpy(pcm.astype(np.float32) / 32768.0)
-    return torchaudio.functional.resample(wave, 16000, SAMPLE_RATE)
+    out: Tensor = torchaudio.functional.resample(wave, 16000, SAMPLE_RATE)
+    return out
 
 
 def segments(clips: Sequence[np.ndarray], batch: int, tokens: int, hop: int, seed: int) -> Iterator[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class CtcModel(nn.Module):
         self.head = nn.Linear(dims.dim, len(SYMBOLS) + 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """features [batch, frames, 80] -> log-probabilities [batch, encoder frames, symbols], float32."""
+        """Features [batch, frames, 80] -> log-probabilities [batch, encoder frames, symbols], float32."""
         return F.log_softmax(self.head(self.encoder(features)).float(), dim=-1)
 
 
@@ -168,7 +168,7 @@ def run(
 
     model = CtcModel(dims)
     # The encoder multiplies its input by sqrt(dim); undone at the start, or the blocks would hardly be heard.
-    nn.init.constant_(model.encoder.enc[1].embed[1].weight, dims.dim**-0.5)
+    nn.init.constant_(cast(nn.LayerNorm, model.encoder.transformer.embed[1]).weight, dims.dim**-0.5)
     if not (folder / "state.pt").exists():
         set_cmvn(model.encoder, corpus, random.Random(seed))
     model.to(device)

@@ -82,7 +82,9 @@ def spoken_word_errors(answers: Sequence[tuple[str, Float32, int]]) -> float:
     return wrong / max(1, words)
 
 
-def evaluate(engine: TorchEngine, corpus: Sequence[Utterance], count: int, seed: int, out: Path | None) -> dict[str, Any]:
+def evaluate(
+    engine: TorchEngine, corpus: Sequence[Utterance], count: int, seed: int, out: Path | None
+) -> dict[str, Any]:
     """All figures; written to `out` as JSON where given."""
     rng = random.Random(seed)
     usable = [u for u in corpus if u.turn is not None]

@@ -7,6 +7,7 @@ frozen LLM give the right reply. The second gradient passes through the LLM, who
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +53,9 @@ class Spoken:
 class ListenModel(nn.Module):
     """Encoder, CTC head, adapter, prompt embeddings and state head around a frozen LLM (not a submodule)."""
 
-    def __init__(self, encoder: SpeechEncoder, ctc_head: nn.Linear, adapter: Adapter, llm: Any, audio_start: int) -> None:
+    def __init__(
+        self, encoder: SpeechEncoder, ctc_head: nn.Linear, adapter: Adapter, llm: Any, audio_start: int
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = ctc_head
@@ -160,7 +163,7 @@ def place_pieces(log_probs: Tensor, text: str, writer: DialogueWriter) -> Tensor
     letters = characters(text)
     if not letters:
         return positions
-    repeats = sum(a == b for a, b in zip(letters, letters[1:], strict=False))
+    repeats = sum(a == b for a, b in itertools.pairwise(letters))
     if len(letters) + repeats > frames:
         return None
     path, _ = torchaudio.functional.forced_align(

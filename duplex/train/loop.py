@@ -87,7 +87,7 @@ def train(
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=options.bf16):
             losses = loss_of(batch)
         optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, options.clip_norm)
         if torch.isfinite(norm):
             optimizer.step()

@@ -12,6 +12,7 @@ from torch import nn
 
 from duplex.model.adapter import Adapter, AdapterDims
 from duplex.model.checkpoint import SpeechSettings
+from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import SpeechDecoder
 from duplex.train import codec_stage, ctc_stage, listen_stage, speak_stage, text_llm
 from duplex.train.codec_stage import CodecTrainer
@@ -130,14 +131,13 @@ class Pipeline:
         export(listen, decoder, self._codec(), self.llm_folder, settings, self.out)
 
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.llm_folder)
+        return load_tokenizer(self.llm_folder)
 
     def _llm(self) -> tuple[Any, DialogueWriter]:
         from transformers import AutoModelForCausalLM
 
-        llm = AutoModelForCausalLM.from_pretrained(self.llm_folder, dtype=torch.float32).to(self.device).eval()
+        llm: Any = AutoModelForCausalLM.from_pretrained(self.llm_folder, dtype=torch.float32)
+        llm.to(self.device).eval()
         llm.requires_grad_(False)
         return llm, DialogueWriter(self._tokenizer())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from duplex.model.codec import IstftDims
-from duplex.model.encoder import EncoderDims
+from duplex.model.encoder import DISTANCE_POSITIONS, EncoderDims
 from duplex.model.speech_decoder import SpeechDecoderDims
 from duplex.train.loop import LoopOptions
 from duplex.train.text_llm import TextLlmDims
@@ -43,11 +43,11 @@ TINY = Preset(
     event_hours=0.15,
     test_hours=0.6,
     llm=TextLlmDims(),
-    encoder=EncoderDims(dim=192, heads=4, feed_forward=768, blocks=6),
+    encoder=EncoderDims(dim=192, heads=4, feed_forward=768, blocks=6, position_kind=DISTANCE_POSITIONS),
     codes=1024,
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
-    text_steps=LoopOptions(steps=2600, learning_rate=2e-3),
+    text_steps=LoopOptions(steps=4400, learning_rate=2e-3),
     ctc_steps=LoopOptions(steps=2000, learning_rate=1.5e-3, warmup=150),
     adapter_steps=LoopOptions(steps=1000, learning_rate=1.5e-3, warmup=100),
     state_steps=LoopOptions(steps=1300, learning_rate=6e-4, warmup=100),
@@ -73,7 +73,7 @@ SMOKE = Preset(
     event_hours=0.01,
     test_hours=0.01,
     llm=TextLlmDims(vocabulary=320, hidden=64, layers=2, feed_forward=96),
-    encoder=EncoderDims(dim=32, heads=2, feed_forward=64, blocks=2),
+    encoder=EncoderDims(dim=32, heads=2, feed_forward=64, blocks=2, position_kind=DISTANCE_POSITIONS),
     codes=64,
     codec=IstftDims(input_dim=32, dim=32, token_blocks=1, frame_blocks=1),
     decoder=SpeechDecoderDims(dim=32, heads=2, feed_forward=64, blocks=2, codes=64),

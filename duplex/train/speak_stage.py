@@ -51,7 +51,9 @@ def reply_contexts(rng: random.Random) -> dict[str, tuple[list[Turn], int, int]]
 
 
 @torch.inference_mode()
-def hidden_of(llm: Any, writer: DialogueWriter, turns: Sequence[Turn], start: int, end: int, rng: random.Random) -> Tensor:
+def hidden_of(
+    llm: Any, writer: DialogueWriter, turns: Sequence[Turn], start: int, end: int, rng: random.Random
+) -> Tensor:
     """Hidden states that predict the pieces of characters [start, end) of the last reply: [pieces, llm_dim]."""
     ids, _, _ = writer.write(Dialogue(list(turns)), rng)
     reply = writer.encode(turns[-1].reply)
@@ -59,7 +61,8 @@ def hidden_of(llm: Any, writer: DialogueWriter, turns: Sequence[Turn], start: in
     rows = hidden[len(ids) - len(reply) - 1 : len(ids) - 1]
     ends = [len(writer.decode(reply[: i + 1])) for i in range(len(reply))]
     keep = [i for i, stop in enumerate(ends) if start < stop <= end]
-    return rows[keep].clone()
+    out: Tensor = rows[keep].clone()
+    return out
 
 
 def prepare(

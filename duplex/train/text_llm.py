@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from duplex.model.chat import ChatFormat
+from duplex.model.llm import load_tokenizer
 from duplex.train.loop import LoopOptions, train
-from duplex.train.world import Dialogue, Turn, all_replies, answer_is_right, sample_dialogue
+from duplex.train.world import Dialogue, all_replies, answer_is_right, sample_dialogue
 
 BLANK = "<|blank|>"
 AUDIO_START = "<|audio|>"
@@ -79,7 +80,8 @@ def make_tokenizer(folder: Path, vocabulary: int, seed: int) -> None:
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    make: Any = PreTrainedTokenizerFast
+    fast = make(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.add_special_tokens({"additional_special_tokens": list(SPECIALS[1:])})
     fast.save_pretrained(folder)
 
@@ -146,7 +148,9 @@ class DialogueWriter:
         ends = [*pieces, self.chat.end_of_turn]
         return ids, [ends[i] for i in following]
 
-    def write(self, dialogue: Dialogue, rng: random.Random, speech: float = 0.7) -> tuple[list[int], list[int], list[int]]:
+    def write(
+        self, dialogue: Dialogue, rng: random.Random, speech: float = 0.7
+    ) -> tuple[list[int], list[int], list[int]]:
         """(ids, targets, kinds): targets[i] is what position i predicts; kinds 2 reply, 1 user, 0 nothing."""
         ids = self.chat.system(None if rng.random() < 0.9 else rng.choice(("", "You are kind.", "Be brief.")))
         targets = [IGNORED] * len(ids)
@@ -249,14 +253,14 @@ def greedy_reply(model: Any, writer: DialogueWriter, prompt: list[int], limit: i
     return text
 
 
-def run(folder: Path, llm_folder: Path, dims: TextLlmDims, options: LoopOptions, seed: int, *, device: str = "cpu") -> None:
+def run(
+    folder: Path, llm_folder: Path, dims: TextLlmDims, options: LoopOptions, seed: int, *, device: str = "cpu"
+) -> None:
     """Train and write the Hugging Face directory `llm_folder` (weights in bfloat16)."""
-    from transformers import AutoTokenizer
-
     torch.manual_seed(seed)
     if not (llm_folder / "tokenizer.json").exists():
         make_tokenizer(llm_folder, dims.vocabulary, seed)
-    tokenizer = AutoTokenizer.from_pretrained(llm_folder)
+    tokenizer = load_tokenizer(llm_folder)
     writer = DialogueWriter(tokenizer)
     model = new_model(dims, tokenizer).to(device)
 

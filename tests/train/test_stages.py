@@ -1,0 +1,140 @@
+"""The whole training path in miniature: every stage runs, resumes, and the result loads and answers."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from duplex.engine.engine import TorchEngine
+from duplex.engine.offline import Conversation
+from duplex.model.encoder import EncoderDims
+from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
+from duplex.train.cli import main
+from duplex.train.codec_stage import MelFrames
+from duplex.train.ctc_stage import CtcModel, characters, greedy_tokens, spelled, stream_features, word_errors
+from duplex.train.loop import LoopOptions, rate_at, train
+from duplex.train.presets import PRESETS
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint of the smoke preset, from nothing."""
+    work = tmp_path_factory.mktemp("work")
+    out = work / "checkpoint"
+    assert main(["all", "--preset", "smoke", "--work", str(work), "--out", str(out), "--device", "cpu"]) == 0
+    return work, out
+
+
+def test_trained_checkpoint_answers(trained):
+    _, out = trained
+    engine = TorchEngine.load(out, slots=2, max_length=512)
+    speech = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    with Conversation(engine, offline=True) as conversation:
+        answer = conversation.hear(speech)
+    assert answer.tokens or answer.text == ""
+    assert len(answer.probs) == math.ceil(16000 / 2560)
+    assert all(abs(sum(probs) - 1) < 1e-4 for _, probs in answer.probs)
+
+
+def test_every_stage_leaves_a_log_a_curve_and_its_time(trained):
+    work, _ = trained
+    for stage, steps in (("text_llm", 4), ("ctc", 4), ("adapter", 2), ("state", 2), ("codec", 4), ("speech", 4)):
+        assert (work / stage / "curve.png").read_bytes().startswith(b"\x89PNG")
+        assert json.loads((work / stage / "time.json").read_text())["steps"] == steps
+
+
+def test_a_finished_stage_is_not_run_again(trained, capsys):
+    work, out = trained
+    before = (work / "ctc" / "state.pt").stat().st_mtime_ns
+    assert main(["ctc", "--preset", "smoke", "--work", str(work), "--out", str(out), "--device", "cpu"]) == 0
+    assert (work / "ctc" / "state.pt").stat().st_mtime_ns == before
+
+
+def test_a_stage_without_its_forerunner_says_so(tmp_path, capsys):
+    assert main(["export", "--preset", "smoke", "--work", str(tmp_path), "--out", str(tmp_path / "o")]) == 1
+    assert "train.py:" in capsys.readouterr().err
+
+
+def test_training_goes_on_where_it_stopped(tmp_path):
+    torch.manual_seed(0)
+    target = torch.randn(4, 3)
+
+    def fresh() -> torch.nn.Linear:
+        torch.manual_seed(1)
+        return torch.nn.Linear(4, 3)
+
+    def run(module: torch.nn.Module, steps: int, folder: str) -> None:
+        def loss_of(_: object) -> dict[str, torch.Tensor]:
+            return {"loss": (module(torch.eye(4)) - target).square().mean()}
+
+        options = LoopOptions(steps=steps, learning_rate=0.05, warmup=1, floor=1.0, bf16=False)
+        train("t", module, iter(lambda: 0, 1), loss_of, tmp_path / folder, options)
+
+    whole = fresh()
+    run(whole, 60, "whole")
+    run(fresh(), 30, "parts")
+    second = torch.nn.Linear(4, 3)
+    run(second, 60, "parts")
+    torch.testing.assert_close(second.weight, whole.weight)
+    assert (second(torch.eye(4)) - target).square().mean() < 0.5 * (fresh()(torch.eye(4)) - target).square().mean()
+
+
+def test_rate_warms_up_and_falls():
+    options = LoopOptions(steps=100, learning_rate=1.0, warmup=10, floor=0.1)
+    rates = [rate_at(step, options) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_ctc_text_round_trip_and_collapse():
+    assert spelled(characters("What's 7 up?")) == "what's  up"
+    log_probs = torch.full((6, 29), -9.0)
+    for frame, symbol in enumerate([0, 3, 3, 0, 3, 5]):
+        log_probs[frame, symbol] = 0.0
+    assert greedy_tokens(log_probs) == [3, 3, 5]
+    assert word_errors("a b c", "a x c d") == (2, 3)
+
+
+def test_ctc_model_sees_four_frames_a_chunk():
+    model = CtcModel(EncoderDims(dim=16, heads=2, feed_forward=32, blocks=1)).eval()
+    features = stream_features(np.zeros(3 * 2560 + 1, np.float32))
+    assert features.shape == (3 + 16 * 4, 80)
+    assert model(features[None]).shape == (1, 16, 29)
+
+
+def test_mel_frames_match_the_hop():
+    assert MelFrames(150)(torch.zeros(2, 24000)).shape == (2, 80, 160)
+
+
+def test_teacher_forcing_equals_streaming_with_padding():
+    torch.manual_seed(0)
+    decoder = SpeechDecoder(SpeechDecoderDims(dim=16, heads=2, feed_forward=32, blocks=2, codes=20)).eval()
+    text, prefix = torch.randn(2, 5, 16), torch.randn(2, 4, 16)
+    codes = torch.randint(20, (2, 6))
+    with torch.inference_mode():
+        both = decoder(text, torch.tensor([5, 3]), prefix, torch.tensor([2, 4]), codes)
+        for row, (t, p) in enumerate(((5, 2), (3, 4))):
+            cache, _ = decoder.begin(text[row : row + 1, :t], prefix[row : row + 1, :p])
+            fed = [decoder.dims.sos, *codes[row].tolist()]
+            for step, token in enumerate(fed):
+                torch.testing.assert_close(decoder.step(token, cache), both[row, step], rtol=1e-4, atol=1e-5)
+
+
+def test_presets_fit_the_size_promise():
+    """Parameters of the shipped preset in 16 bit stay under 40 MB."""
+    from duplex.model.codec import IstftDecoder
+    from duplex.model.encoder import SpeechEncoder
+
+    preset = PRESETS["tiny"]
+    modules = (SpeechEncoder(preset.encoder), SpeechDecoder(preset.decoder), IstftDecoder(preset.codec))
+    llm = preset.llm
+    block = (
+        llm.hidden * (2 * llm.hidden + 2 * llm.hidden * llm.kv_heads // llm.heads) + 3 * llm.hidden * llm.feed_forward
+    )
+    total = (
+        sum(p.numel() for m in modules for p in m.parameters()) + llm.layers * block + 2 * llm.vocabulary * llm.hidden
+    )
+    assert total * 2 < 40e6
