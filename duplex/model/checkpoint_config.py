@@ -92,6 +92,7 @@ class TrainConfig(_Entries):
             blocks=t.blocks,
             chunk=t.chunk,
             left_chunks=t.left_chunks,
+            position_kind=t.positions,
         )
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -47,9 +46,6 @@ from duplex.session.reply import MAX_AHEAD_SEC, Reply
 from duplex.session.store import SessionStore
 
 Float32 = npt.NDArray[np.float32]
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

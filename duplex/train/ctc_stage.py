@@ -21,6 +21,9 @@ from duplex.train.loop import LoopOptions, train
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz'"
 BLANK_ID = 0  # CTC blank; SYMBOLS follow from 1
 CLEAN_STEPS = 400
+AUGMENTED_SHARE = 0.5  # of the utterances, once augmentation has come in
+STRENGTH = 0.7
+MASKED_SHARE = 0.3  # of the batches
 MAX_LEAD_SAMPLES = 8000
 MAX_TAIL_SAMPLES = 12000
 
@@ -116,9 +119,12 @@ def batches(
                 groups[-1].append(index)
             rng.shuffle(groups)
             for group in (g for g in groups if g):
-                strength = min(1.0, max(0.0, (made - CLEAN_STEPS) / CLEAN_STEPS))
+                ramp = min(1.0, max(0.0, (made - CLEAN_STEPS) / CLEAN_STEPS))
                 made += 1
-                features, lengths = pad_features([stream_features(placed(corpus[i], rng, strength)) for i in group])
+                strengths = [ramp * STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
+                features, lengths = pad_features(
+                    [stream_features(placed(corpus[i], rng, x)) for i, x in zip(group, strengths, strict=True)]
+                )
                 targets = [characters(corpus[i].text) for i in group]
                 flat = torch.tensor([token for target in targets for token in target])
                 yield features, lengths, flat, torch.tensor([len(target) for target in targets])
@@ -174,12 +180,11 @@ def run(
     model.to(device)
     rng = random.Random(seed + 1)
     state_file = folder / "state.pt"
-    seen = [torch.load(state_file, weights_only=True)["step"] if state_file.exists() else 0]
+    start = torch.load(state_file, weights_only=True)["step"] if state_file.exists() else 0
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
         features, lengths, targets, target_lengths = batch
-        seen[0] += 1
-        if seen[0] > 2 * CLEAN_STEPS:
+        if rng.random() < MASKED_SHARE:
             features = mask_features(features, rng, model.encoder.global_cmvn.mean.cpu())
         features = features.to(device)
         log_probs = model(features)
@@ -190,7 +195,7 @@ def run(
         return {"loss": loss}
 
     train(
-        "ctc", model, batches(corpus, 30.0, seed, seen[0]), loss_of, folder, options, device=device,
+        "ctc", model, batches(corpus, 30.0, seed + start, start), loss_of, folder, options, device=device,
         evaluate=lambda: {"wer_held_out": word_error_rate(model, held_out[:100])}, evaluate_every=500,
     )  # fmt: skip
     return model

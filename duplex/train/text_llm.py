@@ -46,7 +46,7 @@ class TextLlmDims:
     max_positions: int = 4096
 
 
-def make_tokenizer(folder: Path, vocabulary: int, seed: int) -> None:
+def make_tokenizer(folder: Path, vocabulary: int, seed: int, *, dialogues: int = 30_000) -> None:
     """Train a SentencePiece unigram model on world text and save it as a Hugging Face tokenizer."""
     import sentencepiece
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -54,7 +54,7 @@ def make_tokenizer(folder: Path, vocabulary: int, seed: int) -> None:
 
     rng = random.Random(seed)
     lines = [ROLE, "user", "assistant", "system"] * 50
-    for _ in range(30000):
+    for _ in range(dialogues):
         for turn in sample_dialogue(rng, "train").turns:
             lines += [turn.user, turn.reply]
     lines += all_replies(rng, 5000)

@@ -32,7 +32,9 @@ PARTS = ("encoder", "adapter", "state_head", "speech_decoder", "codec")
 OTHER = replace(
     TINY,
     llm=LlmDims(hidden=96, layers=3, heads=6, kv_heads=3, feed_forward=80, vocabulary=300),
-    encoder=EncoderDims(dim=16, heads=2, feed_forward=24, blocks=3, chunk=4, left_chunks=5),
+    encoder=EncoderDims(
+        dim=16, heads=2, feed_forward=24, blocks=3, chunk=4, left_chunks=5, position_kind="rel-distance"
+    ),
     decoder=SpeechDecoderDims(dim=24, heads=3, feed_forward=40, blocks=2, codes=50),
     codec=IstftDims(input_dim=20, dim=24, token_blocks=1, frame_blocks=1),
     speaker_tokens=(),

@@ -101,9 +101,10 @@ def test_streams_of_different_ages_share_a_batch(model: DuplexModel, listen: Ten
     assert (old.pe_index, young.pe_index) == (84, 4)
 
 
-def test_wide_encoder_of_other_left_context_by_chunk_equals_whole() -> None:
+@pytest.mark.parametrize("positions", ["rel-enc", "rel-distance"])
+def test_wide_encoder_of_other_left_context_by_chunk_equals_whole(positions: str) -> None:
     torch.manual_seed(5)
-    dims = EncoderDims(dim=24, heads=3, feed_forward=40, blocks=2, chunk=4, left_chunks=3)
+    dims = EncoderDims(dim=24, heads=3, feed_forward=40, blocks=2, chunk=4, left_chunks=3, position_kind=positions)
     encoder = SpeechEncoder(dims).eval()
     features = torch.randn(9, 19, 80)
     features[1:, :3] = features[:-1, -3:]
