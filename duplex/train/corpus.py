@@ -26,7 +26,7 @@ from duplex.train.world import Split, Turn
 
 Kind = Literal["asr", "agent", "split_turns", "backchannels", "noise"]
 
-_CLIPS_PER_SHARD = 400
+CLIPS_PER_SHARD = 400
 _AGENT_MARGIN = SAMPLE_RATE // 20  # 50 ms of silence kept around what the agent says
 _SYNTHESIS_THREADS = 2  # each waits for an engine process, so threads are enough
 _PLANS: dict[str, Callable[[random.Random, Split], Iterator[Clip]]] = {
@@ -57,7 +57,9 @@ class Utterance:
         return self.pcm.astype(np.float32) / 32768.0
 
 
-def build_corpus(kind: Kind, out: Path, hours: float, seed: int = 1, split: Split = "train") -> None:
+def build_corpus(
+    kind: Kind, out: Path, hours: float, seed: int = 1, split: Split = "train", shard_clips: int = CLIPS_PER_SHARD
+) -> None:
     """Synthesize shards into `out` until they hold `hours` of audio; shards already there are kept and counted.
 
     A second build of the same folder waits for the first one.
@@ -77,7 +79,9 @@ def build_corpus(kind: Kind, out: Path, hours: float, seed: int = 1, split: Spli
         while done_sec < wanted_sec:
             if not (out / f"{shard:04d}.index.jsonl").exists():
                 rng = random.Random(f"{seed}/{kind}/{split}/{shard}")
-                clips = _noise_clips(rng) if kind == "noise" else _speech_clips(kind, rng, split)
+                clips = (
+                    _noise_clips(rng, shard_clips) if kind == "noise" else _speech_clips(kind, rng, split, shard_clips)
+                )
                 _write_shard(out, shard, clips)
             audio: npt.NDArray[np.int16] = np.load(out / f"{shard:04d}.audio.npy", mmap_mode="r")
             progress.update(round(len(audio) / SAMPLE_RATE))
@@ -113,9 +117,9 @@ def load_split_turns(folder: Path | str) -> list[tuple[Utterance, ...]]:
     return [tuple(parts) for parts in groups.values()]
 
 
-def _speech_clips(kind: Kind, rng: random.Random, split: Split) -> list[tuple[Clip, Pcm]]:
+def _speech_clips(kind: Kind, rng: random.Random, split: Split, count: int) -> list[tuple[Clip, Pcm]]:
     plan = _PLANS[kind](rng, split)
-    clips = [next(plan) for _ in range(_CLIPS_PER_SHARD)]
+    clips = [next(plan) for _ in range(count)]
     while clips[-1].group >= 0 and (clip := next(plan)).group == clips[-1].group:
         clips.append(clip)
     with ThreadPoolExecutor(_SYNTHESIS_THREADS) as pool:
@@ -141,9 +145,9 @@ def _speak_agent(clip: Clip) -> Pcm | None:
     return np.concatenate([margin, pcm, margin])[first : last + 2 * _AGENT_MARGIN]
 
 
-def _noise_clips(rng: random.Random) -> list[tuple[Clip, Pcm]]:
+def _noise_clips(rng: random.Random, count: int) -> list[tuple[Clip, Pcm]]:
     clips = []
-    for _ in range(_CLIPS_PER_SHARD):
+    for _ in range(count):
         name = rng.choice(sorted(EVENT_MAKERS))
         clips.append((Clip(name, None), EVENT_MAKERS[name](np.random.default_rng(rng.getrandbits(32)))))
     return clips

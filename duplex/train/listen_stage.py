@@ -31,7 +31,7 @@ from duplex.train.world import Dialogue, Turn
 POSITIONS_PER_CHUNK = 2
 STATE_CLASSES = 4
 ALIGN_WEIGHT = 0.5
-CTC_WEIGHT = 0.3
+CTC_WEIGHT = 0.7
 STATE_WEIGHT = 1.0
 
 

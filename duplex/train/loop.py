@@ -80,6 +80,7 @@ def train(
     progress = tqdm(range(start, options.steps), initial=start, total=options.steps, desc=name, mininterval=5.0)
     skipped = 0
     sums: dict[str, float] = {}
+    summed = 0
     for step in progress:
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, options)
@@ -95,9 +96,10 @@ def train(
             skipped += 1
         for key, value in losses.items():
             sums[key] = sums.get(key, 0.0) + float(value.detach())
-        if (step + 1) % LOG_EVERY == 0:
-            row = {key: value / LOG_EVERY for key, value in sums.items()}
-            sums = {}
+        summed += 1
+        if summed == LOG_EVERY or step + 1 == options.steps:
+            row = {key: value / summed for key, value in sums.items()}
+            sums, summed = {}, 0
             log.add(step + 1, row | {"skipped": float(skipped)})
             progress.set_postfix({key: f"{value:.3f}" for key, value in row.items()})
         if evaluate is not None and evaluate_every and (step + 1) % evaluate_every == 0:

@@ -70,8 +70,10 @@ class Pipeline:
             ("noise", "noise", 3 * p.event_hours),
         ]
         for name, kind, hours in plan:
-            build_corpus(kind, self.corpus(name), hours, self.seed)
-        build_corpus("asr", self.corpus("asr_test"), p.test_hours, self.seed + 6, split="test")
+            build_corpus(kind, self.corpus(name), hours, self.seed, shard_clips=p.shard_clips)
+        build_corpus(
+            "asr", self.corpus("asr_test"), p.test_hours, self.seed + 6, split="test", shard_clips=p.shard_clips
+        )
 
     def text(self) -> None:
         """Tokenizer and text LLM."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from duplex.model.codec import IstftDims
 from duplex.model.encoder import DISTANCE_POSITIONS, EncoderDims
 from duplex.model.speech_decoder import SpeechDecoderDims
+from duplex.train.corpus import CLIPS_PER_SHARD
 from duplex.train.loop import LoopOptions
 from duplex.train.text_llm import TextLlmDims
 
@@ -32,6 +33,7 @@ class Preset:
     codec_steps: LoopOptions
     decoder_steps: LoopOptions
     adapter_batch: int = 16
+    shard_clips: int = CLIPS_PER_SHARD
     adapter_kernel: int = 5
     speech: dict[str, float] = field(default_factory=dict)  # entries of server.json
 
@@ -48,9 +50,9 @@ TINY = Preset(
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
     text_steps=LoopOptions(steps=4400, learning_rate=2e-3),
-    ctc_steps=LoopOptions(steps=2000, learning_rate=1.5e-3, warmup=150),
-    adapter_steps=LoopOptions(steps=1000, learning_rate=1.5e-3, warmup=100),
-    state_steps=LoopOptions(steps=1300, learning_rate=6e-4, warmup=100),
+    ctc_steps=LoopOptions(steps=2700, learning_rate=1.5e-3, warmup=150),
+    adapter_steps=LoopOptions(steps=200, learning_rate=2e-3, warmup=50),
+    state_steps=LoopOptions(steps=1000, learning_rate=1e-3, warmup=50),
     codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150),
     decoder_steps=LoopOptions(steps=3000, learning_rate=1.5e-3, warmup=200),
     speech={
@@ -84,6 +86,7 @@ SMOKE = Preset(
     codec_steps=LoopOptions(steps=4, learning_rate=1e-3),
     decoder_steps=LoopOptions(steps=4, learning_rate=1e-3),
     adapter_batch=4,
+    shard_clips=24,
     speech=TINY.speech,
 )
 

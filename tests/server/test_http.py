@@ -74,6 +74,15 @@ async def test_pages_and_what_is_not_one(web: Path) -> None:
             assert b"duplex_sessions 1.0" in (await get(app.port, "/metrics"))[2]
 
 
+async def test_the_page_may_run_nothing_from_elsewhere(web: Path) -> None:
+    async with App(load_config(options={"port": 0, "web_root": web, "max_sessions": 1}), [FakeEngine()]) as app:
+        _, headers, _ = await get(app.port, "/")
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+
+
 async def test_too_many_connections_are_refused_before_the_upgrade() -> None:
     config = load_config(options={"port": 0, "max_sessions": 1})
     async with App(config, [FakeEngine()]) as app:
