@@ -16,8 +16,8 @@ from duplex.model.segmenter import Segment, post_process
 from duplex.model.vocoder import StreamingVocoder
 
 INITIAL_SECONDS_PER_LETTER = 0.07  # a first guess of the speaking rate, corrected at the end of every segment
-LIMIT_SECONDS_PER_TOKEN = 1.2  # a segment that runs longer than this per text token has lost its end
-LIMIT_SECONDS_BASE = 3.0
+LIMIT_SECONDS_PER_TOKEN = 0.6  # a segment that runs longer than this per text token has lost its end
+LIMIT_SECONDS_BASE = 2.0
 
 
 class SpeechSynthesizer:

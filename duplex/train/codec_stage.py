@@ -27,6 +27,7 @@ DEAD_BELOW = 0.08  # an entry whose averaged use a batch falls below this is mov
 MOVED_USE = 0.3  # and counts as used this much
 OPEN_STEPS = 150  # steps before the codebook comes in; it starts from k-means over vectors of the last of them
 GATHERED = 6000  # vectors for that k-means
+LOSS_MELS = ((512, 128, 40), (1024, 256, 80))  # FFT size, hop, bins: few enough that no filter is empty
 STFT_SIZES = ((512, 128), (1024, 256), (2048, 512), (240, 60))
 
 
@@ -61,7 +62,7 @@ class CodecTrainer(nn.Module):
         self.quantizer = Quantizer(codes, dims.input_dim)
         self.generator = IstftDecoder(dims)
         self.mel = MelFrames(dims.hop)
-        self.loss_mels = nn.ModuleList(MelFrames(hop, size) for size, hop in ((512, 128), (1024, 256)))
+        self.loss_mels = nn.ModuleList(MelFrames(hop, size, bins) for size, hop, bins in LOSS_MELS)
         table = self.quantizer.codebook.embedding.weight
         table.requires_grad_(False)
         nn.init.normal_(table, std=0.5)

@@ -52,9 +52,9 @@ TINY = Preset(
     text_steps=LoopOptions(steps=4400, learning_rate=2e-3),
     ctc_steps=LoopOptions(steps=2700, learning_rate=1.5e-3, warmup=150),
     adapter_steps=LoopOptions(steps=200, learning_rate=2e-3, warmup=50),
-    state_steps=LoopOptions(steps=1000, learning_rate=1e-3, warmup=50),
+    state_steps=LoopOptions(steps=720, learning_rate=1e-3, warmup=50),
     codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150),
-    decoder_steps=LoopOptions(steps=3000, learning_rate=1.5e-3, warmup=200),
+    decoder_steps=LoopOptions(steps=1050, learning_rate=1.5e-3, warmup=200),
     speech={
         "decoder_first_chunk_size": 8,
         "decoder_chunk_size": 20,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from duplex.core.types import SamplingParams
 from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Conversation
 from duplex.model.encoder import EncoderDims
@@ -31,7 +32,7 @@ def test_trained_checkpoint_answers(trained):
     _, out = trained
     engine = TorchEngine.load(out, slots=2, max_length=512)
     speech = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
-    with Conversation(engine, offline=True) as conversation:
+    with Conversation(engine, sampling=SamplingParams(max_text_tokens=4), offline=True) as conversation:
         answer = conversation.hear(speech)
     assert answer.tokens or answer.text == ""
     assert len(answer.probs) == math.ceil(16000 / 2560)
