@@ -93,8 +93,8 @@ def evaluate(
     clean: list[Result] = []
     for condition in ("clean", "noisy"):
         results = [ask(engine, u, rng, condition) for u in tqdm(chosen, desc=condition, mininterval=5.0)]
-        inside = [r for r in results if r.utterance.turn and not r.utterance.turn.intent.startswith(OUTSIDE_PREFIX)]
-        outside = [r for r in results if r not in inside]
+        inside = [r for r in results if not _outside(r.utterance)]
+        outside = [r for r in results if _outside(r.utterance)]
         figures[f"{condition}_right_in_world"] = _share([r.right for r in inside])
         figures[f"{condition}_refused_outside"] = _share([r.right for r in outside])
         taken = [r.taken_after_sec for r in results]
@@ -125,6 +125,10 @@ def evaluate(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(figures | {"at": time.strftime("%Y-%m-%d")}, indent=1))
     return figures
+
+
+def _outside(utterance: Utterance) -> bool:
+    return utterance.turn is not None and utterance.turn.intent.startswith(OUTSIDE_PREFIX)
 
 
 def _share(flags: Sequence[bool]) -> float | None:

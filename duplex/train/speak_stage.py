@@ -144,7 +144,7 @@ def run(
     items: Sequence[Spoken], llm: Any, folder: Path, dims: SpeechDecoderDims, options: LoopOptions, seed: int,
     *, device: str = "cpu",
 ) -> SpeechDecoder:  # fmt: skip
-    """Train on all but 100 clips, which are scored every 500 steps."""
+    """Train on all but 100 clips (of few clips, half), which are scored every 500 steps. Raises ValueError."""
     torch.manual_seed(seed)
     decoder = SpeechDecoder(dims).to(device)
     for parameter in decoder.parameters():
@@ -152,13 +152,16 @@ def run(
             torch.nn.init.normal_(parameter, std=0.03)
     embedding = llm.get_input_embeddings()
     shuffled = random.Random(seed).sample(list(items), len(items))
-    held_out, used = shuffled[:100], shuffled[100:]
+    if len(shuffled) < 2:
+        raise ValueError(f"{len(shuffled)} clips are too few to train a speech decoder and score it")
+    scored = min(100, len(shuffled) // 2)
+    held_out, used = shuffled[:scored], shuffled[scored:]
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
         return decoder_loss(decoder, embedding, batch, corrupt=True)
 
     def evaluate() -> dict[str, float]:
-        rows = [decoder_loss(decoder, embedding, held_out[at : at + 20], corrupt=False) for at in range(0, 100, 20)]
+        rows = [decoder_loss(decoder, embedding, held_out[at : at + 20], corrupt=False) for at in range(0, scored, 20)]
         return {key: float(torch.stack([row[key] for row in rows]).mean()) for key in rows[0]}
 
     train("speech-decoder", decoder, batches(used, 3000, seed), loss_of, folder, options, device=device,
