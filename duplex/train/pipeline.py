@@ -133,15 +133,18 @@ class Pipeline:
         export(listen, decoder, self._codec(), self.llm_folder, settings, self.out)
 
     def _tokenizer(self) -> Any:
+        if not (self.llm_folder / "tokenizer.json").is_file():
+            raise FileNotFoundError(f"{self.llm_folder} holds no tokenizer: run the stage 'text' first")
         return load_tokenizer(self.llm_folder)
 
     def _llm(self) -> tuple[Any, DialogueWriter]:
         from transformers import AutoModelForCausalLM
 
+        tokenizer = self._tokenizer()
         llm: Any = AutoModelForCausalLM.from_pretrained(self.llm_folder, dtype=torch.float32)
         llm.to(self.device).eval()
         llm.requires_grad_(False)
-        return llm, DialogueWriter(self._tokenizer())
+        return llm, DialogueWriter(tokenizer)
 
     def _listen_model(self, stage: str) -> tuple[ListenModel, DialogueWriter]:
         """The listening half as `stage` left it ("ctc": with a fresh adapter and head)."""

@@ -55,7 +55,7 @@ def test_a_finished_stage_is_not_run_again(trained, capsys):
 
 def test_a_stage_without_its_forerunner_says_so(tmp_path, capsys):
     assert main(["export", "--preset", "smoke", "--work", str(tmp_path), "--out", str(tmp_path / "o")]) == 1
-    assert "train.py:" in capsys.readouterr().err
+    assert "run the stage 'text' first" in capsys.readouterr().err
 
 
 def test_training_goes_on_where_it_stopped(tmp_path):
