@@ -1,7 +1,6 @@
 """Labels stand where the sound says, pauses are no ends, and corpora come back from disk as they went in."""
 
 import random
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -25,9 +24,6 @@ from duplex.train.voices import AGENT_VOICE, SAMPLE_RATE, Voice, speech_bounds, 
 from duplex.train.world import Turn
 
 KINDS: tuple[Kind, ...] = ("turn", "paused", "barge_in", "backchannel", "noise", "background_speech")
-needs_engines = pytest.mark.skipif(
-    not (shutil.which("flite") and shutil.which("espeak-ng")), reason="flite and espeak-ng are not installed"
-)
 
 
 def _clip(seconds: float, text: str, turn: Turn | None = None, context: tuple[Turn, ...] = ()) -> Utterance:
@@ -131,7 +127,6 @@ def test_split_turns_add_up_to_the_turn() -> None:
         assert set(Counter(said) - Counter(wholes[group].split())) <= {"um", "uh"}
 
 
-@needs_engines
 def test_synthesized_speech_is_cut_to_its_bounds() -> None:
     for voice in (AGENT_VOICE, Voice("espeak", "en-us+f3", speed=1.1, pitch=60, tract=1.05)):
         pcm = synthesize("what is the capital of france", voice)
