@@ -42,6 +42,7 @@ class SubsamplingEntries(_Entries):
     """encoder_conf.para_conf.subsampling."""
 
     rate: Literal[4] = Field(default=4, alias="subsampling-rate")
+    channels: PositiveInt | None = Field(default=None, alias="subsampling-channels")  # ours; official: the output dim
 
 
 class ParaConf(_Entries):
@@ -83,7 +84,8 @@ class TrainConfig(_Entries):
     @property
     def encoder(self) -> EncoderDims:
         """Sizes of the encoder."""
-        t = self.encoder_conf.para_conf.transformer
+        parts = self.encoder_conf.para_conf
+        t = parts.transformer
         return EncoderDims(
             bins=self.bins,
             dim=t.dim,
@@ -93,6 +95,7 @@ class TrainConfig(_Entries):
             chunk=t.chunk,
             left_chunks=t.left_chunks,
             position_kind=t.positions,
+            subsampling_channels=parts.subsampling.channels,
         )
 
     @property
@@ -223,6 +226,9 @@ def train_config(
         "pos-enc-class": encoder.position_kind,
         "positionwise-layer-type": "linear",
     }
+    subsampling = {"input-dim": encoder.bins, "output-dim": encoder.dim, "rate": 4}
+    if encoder.subsampling_channels is not None:
+        subsampling["channels"] = encoder.subsampling_channels
     return {
         "cmvn_file": None,
         "encoder_conf": {
@@ -232,11 +238,7 @@ def train_config(
                 "encoder-output-dim": encoder.dim,
             },
             "para_conf": {
-                "subsampling": {
-                    "subsampling-input-dim": encoder.bins,
-                    "subsampling-output-dim": encoder.dim,
-                    "subsampling-rate": 4,
-                },
+                "subsampling": {f"subsampling-{name}": value for name, value in subsampling.items()},
                 "transformer": {f"transformer-{name}": value for name, value in transformer.items()},
             },
         },

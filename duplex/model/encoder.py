@@ -35,6 +35,9 @@ class EncoderDims:
     chunk: int = 4  # output frames a chunk
     left_chunks: int = 16
     position_kind: str = OFFICIAL_POSITIONS
+    subsampling_channels: int | None = (
+        None  # of both convolutions; None: as many as `dim`, as official checkpoints have
+    )
 
     def __post_init__(self) -> None:
         if self.position_kind not in (OFFICIAL_POSITIONS, DISTANCE_POSITIONS):
@@ -82,10 +85,11 @@ class SubsamplingCore(nn.Module):
     def __init__(self, dims: EncoderDims) -> None:
         super().__init__()
         bins_out = ((dims.bins - 1) // 2 - 1) // 2
+        channels = dims.subsampling_channels or dims.dim
         self.conv = nn.Sequential(
-            nn.Conv2d(1, dims.dim, 3, 2), nn.ReLU(), nn.Conv2d(dims.dim, dims.dim, 3, 2), nn.ReLU()
+            nn.Conv2d(1, channels, 3, 2), nn.ReLU(), nn.Conv2d(channels, channels, 3, 2), nn.ReLU()
         )
-        self.out = nn.Sequential(nn.Linear(dims.dim * bins_out, dims.dim))
+        self.out = nn.Sequential(nn.Linear(channels * bins_out, dims.dim))
 
     def forward(self, features: Tensor) -> Tensor:
         hidden: Tensor = self.conv(features[:, None])

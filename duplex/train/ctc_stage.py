@@ -1,9 +1,14 @@
-"""Stage 2: CTC pre-training of the speech encoder over characters (Graves et al. 2006)."""
+"""Stage 2: CTC pre-training of the speech encoder (Graves et al. 2006), over characters first, then over pieces too.
+
+Fast speech has more than twenty characters a second and the encoder 25 frames, so that characters alone are hardly
+learned; the LLM's pieces come five a second, but CTC over them does not leave its plateau from nothing.
+"""
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +21,14 @@ from duplex.audio.features import CARRY_SAMPLES, CHUNK_SAMPLES, MEL_BINS, NEW_FR
 from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
-from duplex.train.loop import LoopOptions, train
+from duplex.train.loop import LoopOptions, steps_done, train
 
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz'"
-BLANK_ID = 0  # CTC blank; SYMBOLS follow from 1
+BLANK_ID = 0  # CTC blank; characters and pieces follow from 1
+CHARACTER_WEIGHT = 0.3  # beside 1 for pieces
 CLEAN_STEPS = 400
-AUGMENTED_SHARE = 0.5  # of the utterances, once augmentation has come in
-STRENGTH = 0.7
+AUGMENTED_SHARE = 0.6  # of the utterances, once augmentation has come in
+STRENGTH = 0.9
 MASKED_SHARE = 0.3  # of the batches
 MAX_LEAD_SAMPLES = 8000
 MAX_TAIL_SAMPLES = 12000
@@ -67,17 +73,47 @@ def mask_features(features: Tensor, rng: random.Random, fill: Tensor) -> Tensor:
     return features
 
 
-class CtcModel(nn.Module):
-    """Encoder and a linear CTC head."""
+class CtcHeads(nn.Module):
+    """Two linear CTC heads on one encoder output: characters and pieces."""
 
-    def __init__(self, dims: EncoderDims) -> None:
+    def __init__(self, dim: int, vocabulary: int) -> None:
+        super().__init__()
+        self.characters = nn.Linear(dim, len(SYMBOLS) + 1)
+        self.pieces = nn.Linear(dim, vocabulary + 1)
+
+    def log_probs(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Of characters [batch, frames, symbols] and of pieces [batch, frames, vocabulary + 1], float32."""
+        return (
+            F.log_softmax(self.characters(encoded).float(), dim=-1),
+            F.log_softmax(self.pieces(encoded).float(), dim=-1),
+        )
+
+
+class CtcModel(nn.Module):
+    """Encoder and CTC heads."""
+
+    def __init__(self, dims: EncoderDims, vocabulary: int) -> None:
         super().__init__()
         self.encoder = SpeechEncoder(dims)
-        self.head = nn.Linear(dims.dim, len(SYMBOLS) + 1)
+        self.heads = CtcHeads(dims.dim, vocabulary)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features [batch, frames, 80] -> log-probabilities [batch, encoder frames, symbols], float32."""
-        return F.log_softmax(self.head(self.encoder(features)).float(), dim=-1)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [batch, frames, 80] -> log-probabilities of characters and pieces, one row an encoder frame."""
+        return self.heads.log_probs(self.encoder(features))
+
+
+def ctc_loss(log_probs: Tensor, targets: Sequence[Sequence[int]], lengths: Tensor) -> Tensor:
+    """CTC loss of log_probs [batch, frames, symbols], of which `lengths` frames count; a target a row."""
+    flat = torch.tensor([token for target in targets for token in target], dtype=torch.long)
+    return F.ctc_loss(
+        log_probs.transpose(0, 1), flat.to(log_probs.device), lengths,
+        torch.tensor([len(target) for target in targets]), blank=BLANK_ID, zero_infinity=True,
+    )  # fmt: skip
+
+
+def piece_targets(ids: Sequence[int]) -> list[int]:
+    """CTC ids of a text's token ids."""
+    return [i + 1 for i in ids]
 
 
 def set_cmvn(encoder: SpeechEncoder, corpus: Sequence[Utterance], rng: random.Random) -> None:
@@ -100,8 +136,8 @@ def placed(utterance: Utterance, rng: random.Random, strength: float = 1.0) -> n
 
 def batches(
     corpus: Sequence[Utterance], seconds: float, seed: int, start: int = 0
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Endless batches of about `seconds` of audio: features, frame lengths, targets (flat), target lengths.
+) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+    """Endless batches of about `seconds` of audio: features, frame lengths, texts.
 
     The first CLEAN_STEPS batches are not augmented, the next as many more and more; `start`: batches already seen.
     """
@@ -125,9 +161,7 @@ def batches(
                 features, lengths = pad_features(
                     [stream_features(placed(corpus[i], rng, x)) for i, x in zip(group, strengths, strict=True)]
                 )
-                targets = [characters(corpus[i].text) for i in group]
-                flat = torch.tensor([token for target in targets for token in target])
-                yield features, lengths, flat, torch.tensor([len(target) for target in targets])
+                yield features, lengths, [corpus[i].text for i in group]
 
 
 def greedy_tokens(log_probs: Tensor) -> list[int]:
@@ -148,15 +182,16 @@ def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def word_error_rate(model: CtcModel, corpus: Sequence[Utterance]) -> float:
-    """Greedy word error of clean utterances."""
-    wrong = words = 0
+def word_error_rates(model: CtcModel, corpus: Sequence[Utterance], decode: Callable[[list[int]], str]) -> list[float]:
+    """Greedy word errors of clean utterances, read from the characters and from the pieces."""
+    wrong, words = [0, 0], 0
     for utterance in corpus:
         pcm = np.pad(utterance.pcm.astype(np.float32) / 32768.0, (3200, 6400))
-        text = spelled(greedy_tokens(model(stream_features(pcm)[None])[0]))
-        e, n = word_errors(utterance.text, text)
-        wrong, words = wrong + e, words + n
-    return wrong / words
+        by_character, by_piece = (greedy_tokens(rows[0]) for rows in model(stream_features(pcm)[None]))
+        words += len(utterance.text.split())
+        for which, text in enumerate((spelled(by_character), decode([i - 1 for i in by_piece]))):
+            wrong[which] += word_errors(utterance.text, text)[0]
+    return [w / words for w in wrong]
 
 
 def run(
@@ -164,38 +199,45 @@ def run(
     held_out: Sequence[Utterance],
     folder: Path,
     dims: EncoderDims,
+    tokenizer: Any,
     options: LoopOptions,
     seed: int,
     *,
+    character_steps: int,
     device: str = "cpu",
 ) -> CtcModel:
-    """Train; returns the model. `held_out` is scored every 1000 steps."""
+    """Train, in the first `character_steps` on characters alone; `held_out` is scored every 500 steps."""
     torch.manual_seed(seed)
 
-    model = CtcModel(dims)
+    model = CtcModel(dims, len(tokenizer))
     # The encoder multiplies its input by sqrt(dim); undone at the start, or the blocks would hardly be heard.
     nn.init.constant_(cast(nn.LayerNorm, model.encoder.transformer.embed[1]).weight, dims.dim**-0.5)
     if not (folder / "state.pt").exists():
         set_cmvn(model.encoder, corpus, random.Random(seed))
     model.to(device)
     rng = random.Random(seed + 1)
-    state_file = folder / "state.pt"
-    start = torch.load(state_file, weights_only=True)["step"] if state_file.exists() else 0
+    start = steps_done(folder)
+    steps = itertools.count(start)
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
-        features, lengths, targets, target_lengths = batch
+        features, lengths, texts = batch
         if rng.random() < MASKED_SHARE:
             features = mask_features(features, rng, model.encoder.global_cmvn.mean.cpu())
-        features = features.to(device)
-        log_probs = model(features)
-        loss = F.ctc_loss(
-            log_probs.transpose(0, 1), targets.to(device), lengths.to(device), target_lengths.to(device),
-            blank=BLANK_ID, zero_infinity=True,
-        )  # fmt: skip
-        return {"loss": loss}
+        by_character, by_piece = model(features.to(device))
+        letters = ctc_loss(by_character, [characters(text) for text in texts], lengths)
+        if next(steps) < character_steps:
+            return {"loss": letters, "characters": letters}
+        pieces = ctc_loss(
+            by_piece, [piece_targets(tokenizer.encode(text, add_special_tokens=False)) for text in texts], lengths
+        )
+        return {"loss": pieces + CHARACTER_WEIGHT * letters, "characters": letters, "pieces": pieces}
+
+    def evaluate() -> dict[str, float]:
+        rates = word_error_rates(model, held_out[:100], tokenizer.decode)
+        return dict(zip(("wer_characters", "wer_pieces"), rates, strict=True))
 
     train(
         "ctc", model, batches(corpus, 30.0, seed + start, start), loss_of, folder, options, device=device,
-        evaluate=lambda: {"wer_held_out": word_error_rate(model, held_out[:100])}, evaluate_every=500,
+        evaluate=evaluate, evaluate_every=500,
     )  # fmt: skip
     return model

@@ -23,7 +23,18 @@ from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
 from duplex.model.adapter import Adapter
 from duplex.model.encoder import SpeechEncoder
 from duplex.train.corpus import Utterance
-from duplex.train.ctc_stage import BLANK_ID, characters, mask_features, pad_features, placed, stream_features
+from duplex.train.ctc_stage import (
+    BLANK_ID,
+    CHARACTER_WEIGHT,
+    CtcHeads,
+    characters,
+    ctc_loss,
+    mask_features,
+    pad_features,
+    piece_targets,
+    placed,
+    stream_features,
+)
 from duplex.train.loop import LoopOptions, train
 from duplex.train.text_llm import IGNORED, PROMPT_POSITIONS, DialogueWriter
 from duplex.train.world import Dialogue, Turn
@@ -51,14 +62,12 @@ class Spoken:
 
 
 class ListenModel(nn.Module):
-    """Encoder, CTC head, adapter, prompt embeddings and state head around a frozen LLM (not a submodule)."""
+    """Encoder, CTC heads, adapter, prompt embeddings and state head around a frozen LLM (not a submodule)."""
 
-    def __init__(
-        self, encoder: SpeechEncoder, ctc_head: nn.Linear, adapter: Adapter, llm: Any, audio_start: int
-    ) -> None:
+    def __init__(self, encoder: SpeechEncoder, heads: CtcHeads, adapter: Adapter, llm: Any, audio_start: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = ctc_head
+        self.heads = heads
         self.adapter = adapter
         table = llm.get_input_embeddings().weight
         self.prompt_embeddings = nn.Parameter(table[audio_start].detach().float().repeat(PROMPT_POSITIONS, 1).clone())
@@ -79,12 +88,15 @@ class ListenModel(nn.Module):
         lengths = [(len(item.features) - CHUNK_FRAMES + NEW_FRAMES) // NEW_FRAMES * 4 for item in batch]
         with torch.set_grad_enabled(train_encoder and torch.is_grad_enabled()):
             encoded = self.encoder(masked.to(device))
-            log_probs = F.log_softmax(self.head(encoded).float(), dim=-1)
+            by_character, by_piece = self.heads.log_probs(encoded)
         adapted = self.adapter(encoded)
         losses: dict[str, Tensor] = {}
-        losses["align"] = self._align_loss(adapted, log_probs, batch, lengths, writer)
+        losses["align"] = self._align_loss(adapted, by_piece, batch, lengths, writer)
         if train_encoder:
-            losses["ctc"] = _ctc_loss(log_probs, [characters(item.text) for item in batch], lengths)
+            frames = torch.tensor(lengths)
+            letters = ctc_loss(by_character, [characters(item.text) for item in batch], frames)
+            pieces = ctc_loss(by_piece, [piece_targets(writer.encode(item.text)) for item in batch], frames)
+            losses["ctc"] = pieces + CHARACTER_WEIGHT * letters
         losses |= self._language_losses(batch, writer, adapted, lengths)
         total = losses["reply"] + ALIGN_WEIGHT * losses["align"]
         if "ctc" in losses:
@@ -153,44 +165,31 @@ STATE_BALANCE = (1.0, 1.0, 1.0)
 
 
 def place_pieces(log_probs: Tensor, text: str, writer: DialogueWriter) -> Tensor | None:
-    """Which piece's embedding each 80 ms position should hold [frames / 2]: a piece stands where its last letter was
-    heard in the best CTC alignment, or at the next free position.
+    """Which piece's embedding each 80 ms position should hold [frames / 2]: a piece stands where the best CTC
+    alignment hears it, or at the next free position.
 
-    log_probs [frames, symbols]. None when the text does not fit into the frames.
+    log_probs [frames, vocabulary + 1]. None when the text does not fit into the frames.
     """
     frames = log_probs.shape[0]
     positions = torch.full((frames // 2,), writer.blank)
-    letters = characters(text)
-    if not letters:
+    pieces = writer.encode(text)
+    if not pieces:
         return positions
-    repeats = sum(a == b for a, b in itertools.pairwise(letters))
-    if len(letters) + repeats > frames:
+    repeats = sum(a == b for a, b in itertools.pairwise(pieces))
+    if len(pieces) + repeats > frames:
         return None
     path, _ = torchaudio.functional.forced_align(
-        log_probs[None], torch.tensor([letters], dtype=torch.int32), blank=BLANK_ID
+        log_probs[None], torch.tensor([piece_targets(pieces)], dtype=torch.int32), blank=BLANK_ID
     )
-    heard_at: list[int] = []  # frame of each letter
-    previous = BLANK_ID
+    taken, previous, waiting = -1, BLANK_ID, iter(pieces)
     for frame, symbol in enumerate(path[0].tolist()):
         if symbol not in (BLANK_ID, previous):
-            heard_at.append(frame)
+            taken = max(frame // 2, taken + 1)
+            if taken >= len(positions):
+                return None
+            positions[taken] = next(waiting)
         previous = symbol
-    taken, end = -1, -1  # `end` starts before the word mark that opens a text
-    for piece in writer.encode(text):
-        end += len(writer.piece(piece))
-        taken = max(heard_at[min(max(end - 1, 0), len(heard_at) - 1)] // 2, taken + 1)
-        if taken >= len(positions):
-            return None
-        positions[taken] = piece
     return positions
-
-
-def _ctc_loss(log_probs: Tensor, targets: list[list[int]], lengths: list[int]) -> Tensor:
-    flat = torch.tensor([token for target in targets for token in target])
-    return F.ctc_loss(
-        log_probs.transpose(0, 1), flat.to(log_probs.device), torch.tensor(lengths),
-        torch.tensor([len(target) for target in targets]), blank=BLANK_ID, zero_infinity=True,
-    )  # fmt: skip
 
 
 def conversation_before(writer: DialogueWriter, context: Sequence[Turn], rng: random.Random, *, cut: bool) -> list[int]:
@@ -240,7 +239,7 @@ def run(
     """Train on `items`; the LLM stays as it is."""
     model.llm.requires_grad_(False)
     model.encoder.requires_grad_(train_encoder)
-    model.head.requires_grad_(train_encoder)
+    model.heads.requires_grad_(train_encoder)
     rng = random.Random(1)
 
     def loss_of(group: Any) -> dict[str, Tensor]:

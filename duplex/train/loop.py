@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +32,73 @@ class LoopOptions:
     clip_norm: float = 1.0
     betas: tuple[float, float] = (0.9, 0.98)
     bf16: bool = True
+    matrix_rate: float = 0.0  # learning rate of hidden matrices under Muon; 0 leaves them to AdamW
 
 
-def rate_at(step: int, options: LoopOptions) -> float:
-    """Learning rate of `step`: linear warm-up, then a cosine down to `floor` times the peak."""
+def share_at(step: int, options: LoopOptions) -> float:
+    """Share of the peak learning rate at `step`: linear warm-up, then a cosine down to `floor`."""
     if step < options.warmup:
-        return options.learning_rate * (step + 1) / options.warmup
+        return (step + 1) / options.warmup
     progress = min(1.0, (step - options.warmup) / max(1, options.steps - options.warmup))
-    shape = options.floor + (1 - options.floor) * 0.5 * (1 + math.cos(math.pi * progress))
-    return options.learning_rate * shape
+    return options.floor + (1 - options.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class _Optimizers:
+    """AdamW, and Muon (Jordan et al. 2024, torch.optim.Muon) for the matrices inside of blocks where asked for."""
+
+    def __init__(self, module: nn.Module, options: LoopOptions) -> None:
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        self.parameters = [p for _, p in named]
+        matrices = [p for name, p in named if options.matrix_rate and _is_hidden_matrix(name, p)]
+        chosen = {id(p) for p in matrices}
+        rest = [p for p in self.parameters if id(p) not in chosen]
+        groups = [
+            {"params": [p for p in rest if p.dim() > 1], "weight_decay": options.weight_decay},
+            {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizers: list[tuple[float, torch.optim.Optimizer]] = [
+            (options.learning_rate, torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas))
+        ]
+        if matrices:
+            muon = torch.optim.Muon(
+                matrices, lr=options.matrix_rate, weight_decay=options.weight_decay, momentum=0.95, nesterov=True
+            )
+            self.optimizers.append((options.matrix_rate, muon))
+
+    def set_rate(self, share: float) -> None:
+        """Scale every peak learning rate by `share`."""
+        for peak, optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * share
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for _, optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """One update of everything."""
+        for _, optimizer in self.optimizers:
+            optimizer.step()
+
+    def state_dict(self) -> list[Any]:
+        """State of each optimizer."""
+        return [optimizer.state_dict() for _, optimizer in self.optimizers]
+
+    def load_state_dict(self, states: list[Any]) -> None:
+        """What state_dict returned."""
+        for (_, optimizer), state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    return parameter.dim() == 2 and bool(re.search(r"\.\d+\.", name)) and "embed" not in name and "head" not in name
+
+
+def steps_done(folder: Path) -> int:
+    """Steps of a stage so far, 0 before its first state."""
+    state_file = folder / "state.pt"
+    return int(torch.load(state_file, map_location="cpu", weights_only=True)["step"]) if state_file.exists() else 0
 
 
 def train(
@@ -59,14 +119,7 @@ def train(
     A step whose loss or gradient is not finite is left out and counted.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if p.dim() > 1]
-    plain = [p for p in parameters if p.dim() <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": options.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=options.learning_rate,
-        betas=options.betas,
-    )
+    optimizer = _Optimizers(module, options)
     state_file = folder / "state.pt"
     start, seconds = 0, 0.0
     if state_file.exists():
@@ -82,14 +135,13 @@ def train(
     sums: dict[str, float] = {}
     summed = 0
     for step in progress:
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, options)
+        optimizer.set_rate(share_at(step, options))
         batch = next(batches)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=options.bf16):
             losses = loss_of(batch)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(parameters, options.clip_norm)
+        norm = nn.utils.clip_grad_norm_(optimizer.parameters, options.clip_norm)
         if torch.isfinite(norm):
             optimizer.step()
         else:

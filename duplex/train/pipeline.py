@@ -86,7 +86,8 @@ class Pipeline:
         """CTC pre-training of the encoder."""
         ctc_stage.run(
             load_corpus(self.corpus("asr")), load_corpus(self.corpus("asr_test")),
-            self.work / "ctc", self.preset.encoder, self.preset.ctc_steps, self.seed, device=self.device,
+            self.work / "ctc", self.preset.encoder, self._tokenizer(), self.preset.ctc_steps, self.seed,
+            character_steps=self.preset.character_steps, device=self.device,
         )  # fmt: skip
 
     def adapter(self) -> None:
@@ -149,10 +150,10 @@ class Pipeline:
     def _listen_model(self, stage: str) -> tuple[ListenModel, DialogueWriter]:
         """The listening half as `stage` left it ("ctc": with a fresh adapter and head)."""
         llm, writer = self._llm()
-        ctc = CtcModel(self.preset.encoder)
+        ctc = CtcModel(self.preset.encoder, len(self._tokenizer()))
         dims = AdapterDims(self.preset.encoder.dim, self.preset.llm.hidden, self.preset.adapter_kernel)
         torch.manual_seed(self.seed)
-        model = ListenModel(ctc.encoder, ctc.head, Adapter(dims), llm, writer.encode(AUDIO_START)[0])
+        model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.encode(AUDIO_START)[0])
         if stage == "ctc":
             _restore(ctc, self.work / "ctc")
         else:

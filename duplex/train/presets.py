@@ -28,6 +28,7 @@ class Preset:
     decoder: SpeechDecoderDims
     text_steps: LoopOptions
     ctc_steps: LoopOptions
+    character_steps: int  # of ctc_steps
     adapter_steps: LoopOptions
     state_steps: LoopOptions
     codec_steps: LoopOptions
@@ -40,17 +41,20 @@ class Preset:
 
 TINY = Preset(
     asr_hours=9.0,
-    agent_hours=4.0,
-    split_turn_hours=1.2,
+    agent_hours=5.0,
+    split_turn_hours=2.0,
     event_hours=0.15,
     test_hours=0.6,
     llm=TextLlmDims(),
-    encoder=EncoderDims(dim=192, heads=4, feed_forward=768, blocks=6, position_kind=DISTANCE_POSITIONS),
+    encoder=EncoderDims(
+        dim=192, heads=4, feed_forward=768, blocks=6, position_kind=DISTANCE_POSITIONS, subsampling_channels=64
+    ),
     codes=1024,
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
-    text_steps=LoopOptions(steps=4400, learning_rate=2e-3),
-    ctc_steps=LoopOptions(steps=2700, learning_rate=1.5e-3, warmup=150),
+    text_steps=LoopOptions(steps=5400, learning_rate=2e-3, matrix_rate=0.02),
+    ctc_steps=LoopOptions(steps=8000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
+    character_steps=3450,
     adapter_steps=LoopOptions(steps=200, learning_rate=2e-3, warmup=50),
     state_steps=LoopOptions(steps=720, learning_rate=1e-3, warmup=50),
     codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150),
@@ -80,7 +84,8 @@ SMOKE = Preset(
     codec=IstftDims(input_dim=32, dim=32, token_blocks=1, frame_blocks=1),
     decoder=SpeechDecoderDims(dim=32, heads=2, feed_forward=64, blocks=2, codes=64),
     text_steps=LoopOptions(steps=4, learning_rate=1e-3),
-    ctc_steps=LoopOptions(steps=4, learning_rate=1e-3),
+    ctc_steps=LoopOptions(steps=4, learning_rate=1e-3, matrix_rate=0.02),
+    character_steps=2,
     adapter_steps=LoopOptions(steps=2, learning_rate=1e-3),
     state_steps=LoopOptions(steps=2, learning_rate=1e-3),
     codec_steps=LoopOptions(steps=4, learning_rate=1e-3),

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from duplex.model.chat import ChatFormat
 from duplex.model.llm import load_tokenizer
-from duplex.train.loop import LoopOptions, train
+from duplex.train.loop import LoopOptions, steps_done, train
 from duplex.train.world import Dialogue, all_replies, answer_is_right, sample_dialogue
 
 BLANK = "<|blank|>"
@@ -275,7 +275,7 @@ def run(
         }
 
     train(
-        "text-llm", model, batches(writer, 2048, seed), loss_of, folder, options,
+        "text-llm", model, batches(writer, 2048, seed + steps_done(folder)), loss_of, folder, options,
         device=device, evaluate=evaluate, evaluate_every=800,
     )  # fmt: skip
     model.to(torch.bfloat16).save_pretrained(llm_folder)

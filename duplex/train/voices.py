@@ -27,7 +27,7 @@ Pcm = npt.NDArray[np.float32]
 _ESPEAK_NORMAL_WPM = 150
 _TRIM_FRAME = 80  # samples, 5 ms
 _TRIM_BELOW_LOUD_DB = 42.0  # quieter than this under the loud frames counts as silence
-_TIMEOUT_SEC = 30.0
+_TIMEOUT_SEC = 120.0  # a busy machine may starve the engine for long
 _RATE_STEP = 320  # Hz; vocal tract factors snap to this grid so that resampling ratios stay small
 
 # Engines know no humming; these spellings come out as one.

@@ -15,7 +15,7 @@ from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
 from duplex.train.cli import main
 from duplex.train.codec_stage import MelFrames
 from duplex.train.ctc_stage import CtcModel, characters, greedy_tokens, spelled, stream_features, word_errors
-from duplex.train.loop import LoopOptions, rate_at, train
+from duplex.train.loop import LoopOptions, share_at, train
 from duplex.train.presets import PRESETS
 
 
@@ -83,8 +83,8 @@ def test_training_goes_on_where_it_stopped(tmp_path):
 
 
 def test_rate_warms_up_and_falls():
-    options = LoopOptions(steps=100, learning_rate=1.0, warmup=10, floor=0.1)
-    rates = [rate_at(step, options) for step in range(100)]
+    options = LoopOptions(steps=100, learning_rate=3.0, warmup=10, floor=0.1)
+    rates = [share_at(step, options) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
@@ -100,10 +100,12 @@ def test_ctc_text_round_trip_and_collapse():
 
 
 def test_ctc_model_sees_four_frames_a_chunk():
-    model = CtcModel(EncoderDims(dim=16, heads=2, feed_forward=32, blocks=1)).eval()
+    model = CtcModel(EncoderDims(dim=16, heads=2, feed_forward=32, blocks=1), vocabulary=40).eval()
     features = stream_features(np.zeros(3 * 2560 + 1, np.float32))
     assert features.shape == (3 + 16 * 4, 80)
-    assert model(features[None]).shape == (1, 16, 29)
+    by_character, by_piece = model(features[None])
+    assert by_character.shape == (1, 16, 29)
+    assert by_piece.shape == (1, 16, 41)
 
 
 def test_mel_frames_match_the_hop():

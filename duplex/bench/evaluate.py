@@ -1,0 +1,106 @@
+"""`bin/evaluate.py FOLDER`: run a test set against a live server, print one table, write JSON and plots."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from duplex.audio.wav import WavError
+from duplex.bench.conversation import ClientOptions, ConversationRefusedError
+from duplex.bench.evaluation import Evaluation, intelligibility, report, run, table
+from duplex.bench.plots import draw
+from duplex.bench.scoring import Outcome
+from duplex.bench.testset import Case, Task, read_cases
+from duplex.core.config import Eagerness
+from duplex.core.errors import ConfigError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(
+        prog="evaluate.py",
+        description="Run a test set in Full-Duplex-Bench's folder format against a live server. "
+        "`evaluate.py make FOLDER` makes a fresh one.",
+        allow_abbrev=False,
+    )
+    add = options.add_argument
+    add("folder", type=Path, help="the test set: any folders with input.wav and an annotation file")
+    add("--url", default="ws://127.0.0.1:8765", help="the server (%(default)s)")
+    add("--task", choices=[task.value for task in Task], action="append", help="only this task; may be repeated")
+    add("--limit", type=int, metavar="N", help="only the first N cases of each task")
+    add("--parallel", type=int, default=1, metavar="N", help="conversations at a time (%(default)s)")
+    add("--eagerness", choices=[e.value for e in Eagerness], help="of the server's turn taking (its default)")
+    add("--out", type=Path, metavar="DIR", help="write output.wav and outcome.json of every case here")
+    add("--json", type=Path, metavar="FILE", help="write all figures and outcomes")
+    add("--plots", type=Path, metavar="DIR", help="write timeline.png, latency.png and det.png")
+    add("--no-asr", action="store_true", help="leave out the word error of the replies")
+    add("--api-key", metavar="KEY")
+    add("--insecure", action="store_true", help="accept any TLS certificate")
+    return options
+
+
+def chosen(cases: Sequence[Case], tasks: Sequence[str] | None, limit: int | None) -> list[Case]:
+    """The cases of these tasks, at most `limit` of each. Raises ConfigError when none is left."""
+    picked: list[Case] = []
+    for task in Task:
+        if tasks is None or task.value in tasks:
+            picked += [case for case in cases if case.task is task][:limit]
+    if not picked:
+        raise ConfigError(f"the test set has no case of {', '.join(tasks or ())}")
+    return picked
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if options.parallel < 1 or (options.limit is not None and options.limit < 1):
+        print("evaluate: --parallel and --limit are at least 1", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        cases = chosen(read_cases(options.folder), options.task, options.limit)
+    except (ConfigError, OSError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    client = ClientOptions(
+        api_key=options.api_key,
+        verify_tls=not options.insecure,
+        settings={"eagerness": options.eagerness} if options.eagerness else {},
+    )
+    try:
+        with tqdm(total=len(cases), desc="conversations", mininterval=2.0) as progress:
+
+            def count(outcome: Outcome) -> None:
+                progress.set_postfix_str(outcome.case.name, refresh=False)
+                progress.update()
+
+            held = run(options.url, cases, client, parallel=options.parallel, out=options.out, on_case=count)
+            evaluation = asyncio.run(held)
+    except ExceptionGroup as group:
+        first = group.exceptions[0]
+        if not isinstance(first, (ConversationRefusedError, WavError, OSError)):
+            raise
+        print(f"evaluate: {first}", file=sys.stderr)
+        return EXIT_FAILED
+    _finish(options, evaluation)
+    return 0
+
+
+def _finish(options: argparse.Namespace, evaluation: Evaluation) -> None:
+    if not options.no_asr:
+        evaluation.figures["intelligibility"] = intelligibility(evaluation, options.folder)
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        content = {"url": options.url, "test_set": options.folder.name, **report(evaluation)}
+        options.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    if options.plots is not None:
+        draw(options.plots, evaluation.outcomes, evaluation.logs)
+    print(table(evaluation.figures))

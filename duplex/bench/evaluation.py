@@ -1,0 +1,149 @@
+"""Run a test set against a live server and write what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from duplex.audio.wav import read_wav, write_wav
+from duplex.bench.conversation import ClientOptions, converse, socket_url
+from duplex.bench.intelligibility import Recogniser
+from duplex.bench.log import ConversationLog
+from duplex.bench.scoring import Outcome, detection_error, figures, score
+from duplex.bench.script import At, Utterance
+from duplex.bench.testset import GRAMMAR_FILE, SOURCE_FOLDER, Case
+
+SETTLE_SEC = 0.3  # silence before a recording begins
+SPEAKING_KINDS = ("reply", "speak")
+HTTP_TIMEOUT_SEC = 5.0
+
+
+@dataclass
+class Evaluation:
+    """What came of a test set: outcomes in the order of the cases, and the logs of the conversations."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    logs: list[ConversationLog] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+async def run(
+    url: str,
+    cases: Sequence[Case],
+    options: ClientOptions,
+    *,
+    parallel: int = 1,
+    out: Path | None = None,
+    on_case: Callable[[Outcome], None] = lambda outcome: None,
+) -> Evaluation:
+    """Hold one conversation a case, `parallel` at a time; with `out`, write `out/{case}/output.wav`, time-aligned.
+
+    Raises ConversationRefusedError, WavError, OSError; conversations under way are hung up then.
+    """
+    slots = asyncio.Semaphore(parallel)
+    before = speaking_seconds(url)
+
+    async def hold(case: Case) -> tuple[Outcome, ConversationLog]:
+        async with slots:
+            script = [Utterance(case.recording(), At(SETTLE_SEC))]
+            log = await converse(url, script, replace(options, trace=True))
+        outcome = score(case, log)
+        if out is not None:
+            await asyncio.to_thread(write_output, out / case.name, log, outcome)
+        on_case(outcome)
+        return outcome, log
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(hold(case)) for case in cases]
+    results = [task.result() for task in tasks]
+    evaluation = Evaluation([outcome for outcome, _ in results], [log for _, log in results])
+    evaluation.figures = figures(evaluation.outcomes)
+    evaluation.figures["speed"] = _speed(evaluation.logs, before, speaking_seconds(url))
+    return evaluation
+
+
+def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
+    """Word error of the replies that were heard to their end, and of the source voice in the test set's folder."""
+    grammar = root / GRAMMAR_FILE
+    sentences = grammar.read_text(encoding="utf-8").splitlines() if grammar.is_file() else []
+    recogniser = Recogniser(sentences)
+    spoken = []
+    for outcome, log in zip(evaluation.outcomes, evaluation.logs, strict=True):
+        offset = log.said[0].start_sec
+        for reply in outcome.replies:
+            if not reply.interrupted and reply.text:
+                first, last = (round((t + offset) * log.output_rate) for t in (reply.start_sec, reply.end_sec))
+                spoken.append((reply.text, log.heard[first:last], log.output_rate))
+    source = [
+        (text.read_text(encoding="utf-8"), *read_wav(text.with_suffix(".wav")))
+        for text in sorted((root / SOURCE_FOLDER).glob("*.txt"))
+    ]
+    return {
+        "replies": len(spoken),
+        "word_error": recogniser.word_error_rate(spoken),
+        "source_voice_word_error": recogniser.word_error_rate(source),
+        "grammar_sentences": len(sentences),
+    }
+
+
+def write_output(folder: Path, log: ConversationLog, outcome: Outcome) -> None:
+    """output.wav on the clock of input.wav, and outcome.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    first = round(log.said[0].start_sec * log.output_rate)
+    write_wav(folder / "output.wav", log.heard[first:], log.output_rate)
+    (folder / "outcome.json").write_text(json.dumps(outcome.row, indent=1), encoding="utf-8")
+
+
+def speaking_seconds(url: str) -> float | None:
+    """Seconds of model work the server has spent on replies so far, from its /metrics; None where it tells nothing."""
+    scheme, _, rest = socket_url(url).partition("://")
+    address = f"{'https' if scheme == 'wss' else 'http'}://{rest.split('/')[0]}/metrics"
+    try:
+        with urllib.request.urlopen(address, timeout=HTTP_TIMEOUT_SEC) as answer:
+            text = answer.read().decode()
+    except (urllib.error.URLError, OSError):
+        return None
+    sums = re.findall(r'^duplex_step_seconds_sum\{kind="(\w+)"\} (\S+)$', text, re.MULTILINE)
+    return sum(float(value) for kind, value in sums if kind in SPEAKING_KINDS) if sums else None
+
+
+def _speed(logs: Sequence[ConversationLog], before: float | None, after: float | None) -> dict[str, Any]:
+    audio_sec = sum(sum(frame.samples for frame in log.frames) / log.output_rate for log in logs)
+    first = [event.fields["first_audio_ms"] for log in logs for event in log.of_type("metrics")]
+    work_sec = None if before is None or after is None else after - before
+    return {
+        "first_audio_ms_p50": round(median(first), 1) if first else None,
+        "real_time_factor": None if work_sec is None or not audio_sec else round(work_sec / audio_sec, 4),
+        "agent_audio_sec": round(audio_sec, 1),
+        "underruns": sum(log.underruns for log in logs),
+    }
+
+
+def report(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything for JSON."""
+    return {
+        **evaluation.figures,
+        "detection_error": [
+            {"threshold": t, "missed": round(m, 4), "false_alarms": round(f, 4)}
+            for t, m, f in detection_error(evaluation.outcomes)
+        ],
+        "cases": [outcome.row for outcome in evaluation.outcomes],
+    }
+
+
+def table(all_figures: dict[str, Any]) -> str:
+    """The figures as lines: group, figure, value."""
+    lines = []
+    for group, values in all_figures.items():
+        for name, value in values.items():
+            shown = "–" if value is None else str(value)
+            lines.append(f"{group:<16}{name:<28}{shown:>10}")
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""How well an independent recogniser understands the agent: pocketsphinx with a language model of the agent's world."""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from duplex.audio.pcm import Float32, resample
+from duplex.bench.testset import plain_words
+
+RATE = 16000  # Hz, what pocketsphinx's en-us model hears
+MARGIN_SAMPLES = 4000  # silence around what is to be recognised
+ORDER = 3
+DISCOUNT = 0.5
+BACKOFF_FLOOR = 1e-4  # share of the mass kept for unseen words where a history was always followed by one
+START, END = "<s>", "</s>"
+
+
+def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
+    """(edit distance in words, reference words), both as `plain_words` leaves them."""
+    said, heard = plain_words(reference).split(), plain_words(hypothesis).split()
+    row = list(range(len(heard) + 1))
+    for i, word in enumerate(said, 1):
+        previous, row[0] = row[0], i
+        for j, other in enumerate(heard, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != other))
+    return row[-1], len(said)
+
+
+def arpa(sentences: Iterable[str], order: int = ORDER) -> str:
+    """A back-off language model of these sentences in ARPA format, by absolute discounting (Ney et al. 1994)."""
+    counts: list[Counter[tuple[str, ...]]] = [Counter() for _ in range(order + 1)]
+    for sentence in sentences:
+        words = [START, *plain_words(sentence).split(), END]
+        for n in range(1, order + 1):
+            counts[n].update(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+    del counts[1][(START,)]
+    total = sum(counts[1].values())
+    probability: dict[tuple[str, ...], float] = {gram: count / total for gram, count in counts[1].items()}
+    probability[(START,)] = 0.0
+    backoff: dict[tuple[str, ...], float] = {}
+    for n in range(2, order + 1):
+        followers: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for gram in counts[n]:
+            followers.setdefault(gram[:-1], []).append(gram)
+        for history, grams in followers.items():
+            seen = sum(counts[n][gram] for gram in grams)
+            for gram in grams:
+                probability[gram] = (counts[n][gram] - DISCOUNT) / seen
+            left = DISCOUNT * len(grams) / seen
+            lower = 1.0 - sum(probability.get(gram[1:], 0.0) for gram in grams)
+            backoff[history] = left / max(lower, BACKOFF_FLOOR)
+    lines = ["\\data\\", *(f"ngram {n}={sum(len(gram) == n for gram in probability)}" for n in range(1, order + 1))]
+    for n in range(1, order + 1):
+        lines += ["", f"\\{n}-grams:"]
+        for gram, value in sorted(item for item in probability.items() if len(item[0]) == n):
+            tail = f"\t{math.log10(backoff[gram]):.4f}" if gram in backoff else ""
+            lines.append(f"{math.log10(value) if value else -99.0:.4f}\t{' '.join(gram)}{tail}")
+    return "\n".join([*lines, "", "\\end\\", ""])
+
+
+class Recogniser:
+    """pocketsphinx's en-us acoustic model, with its own language model or one of `sentences`."""
+
+    def __init__(self, sentences: Sequence[str] = ()) -> None:
+        from pocketsphinx import Decoder
+
+        options: dict[str, Any] = {"loglevel": "FATAL"}
+        if not sentences:
+            self._decoder = Decoder(**options)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "world.lm"
+            path.write_text(arpa(sentences), encoding="utf-8")
+            self._decoder = Decoder(lm=str(path), **options)
+
+    def hear(self, pcm: Float32, rate: int) -> str:
+        """The words in a recording, float32 [samples] at `rate` Hz."""
+        wave = np.clip(resample(pcm, rate, RATE), -1.0, 1.0)
+        self._decoder.start_utt()
+        self._decoder.process_raw((np.pad(wave, MARGIN_SAMPLES) * 32767).astype(np.int16).tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        best = self._decoder.hyp()
+        return re.sub(r"\(\d+\)", "", best.hypstr) if best else ""
+
+    def word_error_rate(self, spoken: Iterable[tuple[str, Float32, int]]) -> float | None:
+        """Word errors a reference word over (text, audio, rate); None of nothing."""
+        wrong = words = 0
+        for text, pcm, rate in spoken:
+            errors, length = word_errors(text, self.hear(pcm, rate))
+            wrong, words = wrong + errors, words + length
+        return round(wrong / words, 4) if words else None

@@ -1,0 +1,268 @@
+"""What a conversation log says about one case, and the figures of many cases. Pure: no sockets, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from duplex.bench.log import AUDIBLE, ConversationLog
+from duplex.bench.script import SaidItem
+from duplex.bench.speaker import HeardReply
+from duplex.bench.testset import Annotation, Case, Task, answer_is_right
+
+STOP_MARGIN_SEC = 1.0  # after a sound ends, a reply that falls silent still counts as disturbed by it
+END_WINDOW_SEC = 0.64  # after the end of a turn in which the state head should say so
+
+
+@dataclass(frozen=True, slots=True)
+class Sounding:
+    """A reply as it was heard, seconds on the recording's clock: from its first audible sample to its last."""
+
+    start_sec: float
+    end_sec: float
+    turn: int
+    interrupted: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one case. None where a figure does not apply.
+
+    took_over: the agent spoke where it was (turn taking, interruption) or was not (pause) its turn.
+    latency_sec: from the end of the user's turn to the first audible sample; negative when the agent was early.
+    stop_sec: from the onset of an interruption to the last audible sample of the old reply.
+    disturbed: a backchannel or background sound stopped the agent or made it answer.
+    was_speaking: whether the agent spoke when it was to be interrupted or disturbed.
+    end_probability, pause_probability: the highest P(respond) within END_WINDOW_SEC of an end, and before it.
+    """
+
+    case: Case
+    replies: tuple[Sounding, ...]
+    took_over: bool | None = None
+    latency_sec: float | None = None
+    stop_sec: float | None = None
+    disturbed: bool | None = None
+    was_speaking: bool | None = None
+    right: bool | None = None
+    outside: bool = False
+    end_probability: float | None = None
+    pause_probability: float | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """For JSON."""
+        numbers = {
+            name: None if value is None else round(value, 3)
+            for name, value in (
+                ("latency_sec", self.latency_sec),
+                ("stop_sec", self.stop_sec),
+                ("end_probability", self.end_probability),
+                ("pause_probability", self.pause_probability),
+            )
+        }
+        return {
+            "case": self.case.name,
+            "task": self.case.task.value,
+            "took_over": self.took_over,
+            "disturbed": self.disturbed,
+            "was_speaking": self.was_speaking,
+            "right": self.right,
+            "outside": self.outside,
+            **numbers,
+            "replies": [reply.text for reply in self.replies],
+        }
+
+
+def score(case: Case, log: ConversationLog) -> Outcome:
+    """Judge one conversation in which the case's recording was all that was said."""
+    said = log.said[0]
+    replies = tuple(_soundings(log, said))
+    judge: dict[Task, Callable[[Case, tuple[Sounding, ...], ConversationLog, SaidItem], Outcome]] = {
+        Task.PAUSE: _pause,
+        Task.TURN_TAKING: _turn_taking,
+        Task.INTERRUPTION: _interruption,
+        Task.BACKCHANNEL: _disturbance,
+        Task.BACKGROUND: _disturbance,
+    }
+    return judge[case.task](case, replies, log, said)
+
+
+def _soundings(log: ConversationLog, said: SaidItem) -> list[Sounding]:
+    found = []
+    for reply in log.replies:
+        end = reply.end if reply.end is not None else len(log.heard)
+        audible = np.flatnonzero(np.abs(log.heard[reply.start : end]) > AUDIBLE)
+        if len(audible):
+            first, last = ((reply.start + int(i)) / log.output_rate - said.start_sec for i in (audible[0], audible[-1]))
+            found.append(Sounding(first, last, reply.turn, reply.interrupted, _text(log, reply)))
+    return found
+
+
+def _text(log: ConversationLog, reply: HeardReply) -> str:
+    texts = [text.text for text in log.texts if text.turn == reply.turn and text.text]
+    return texts[-1].strip() if texts else ""
+
+
+def _pause(case: Case, replies: tuple[Sounding, ...], log: ConversationLog, said: SaidItem) -> Outcome:
+    """A pause is taken when the agent is heard before the user has finished."""
+    end = said.end_sec - said.start_sec
+    first_pause = case.annotations[0].timestamp[0]
+    within, at_end = _respond_probability(log, said, first_pause, end)
+    return Outcome(
+        case,
+        replies,
+        took_over=any(first_pause <= reply.start_sec < end for reply in replies),
+        right=_right(case.annotations[-1], _first_after(replies, end)),
+        pause_probability=within,
+        end_probability=at_end,
+    )
+
+
+def _turn_taking(case: Case, replies: tuple[Sounding, ...], log: ConversationLog, said: SaidItem) -> Outcome:
+    """`timestamp[0]` of a turn-taking annotation is where the user's turn ends."""
+    annotation = case.annotations[0]
+    end = annotation.timestamp[0]
+    reply = replies[0] if replies else None
+    within, at_end = _respond_probability(log, said, 0.0, end)
+    return Outcome(
+        case,
+        replies,
+        took_over=reply is not None,
+        latency_sec=None if reply is None else reply.start_sec - end,
+        right=_right(annotation, replies[-1] if replies else None),
+        outside=annotation.outside,
+        pause_probability=within,
+        end_probability=at_end,
+    )
+
+
+def _interruption(case: Case, replies: tuple[Sounding, ...], log: ConversationLog, said: SaidItem) -> Outcome:
+    del log, said
+    annotation = case.annotations[0]
+    onset, end = annotation.timestamp
+    old = next((reply for reply in replies if reply.start_sec <= onset < reply.end_sec), None)
+    new = next((reply for reply in replies if reply.start_sec > onset), None)
+    return Outcome(
+        case,
+        replies,
+        took_over=new is not None,
+        latency_sec=None if new is None else new.start_sec - end,
+        stop_sec=None if old is None else old.end_sec - onset,
+        was_speaking=old is not None,
+        right=_right(annotation, replies[-1] if new is not None else None),
+    )
+
+
+def _disturbance(case: Case, replies: tuple[Sounding, ...], log: ConversationLog, said: SaidItem) -> Outcome:
+    del log, said
+    onset, end = case.annotations[0].timestamp
+    old = next((reply for reply in replies if reply.start_sec <= onset < reply.end_sec), None)
+    stopped = old is not None and old.interrupted and old.end_sec <= end + STOP_MARGIN_SEC
+    answered = any(reply.start_sec > onset for reply in replies)
+    return Outcome(case, replies, disturbed=stopped or answered, was_speaking=old is not None)
+
+
+def _right(annotation: Annotation, reply: Sounding | None) -> bool | None:
+    if annotation.answer is None:
+        return None
+    return reply is not None and answer_is_right(annotation.answer, reply.text)
+
+
+def _first_after(replies: Sequence[Sounding], moment_sec: float) -> Sounding | None:
+    return next((reply for reply in replies if reply.start_sec >= moment_sec), None)
+
+
+def _respond_probability(
+    log: ConversationLog, said: SaidItem, start_sec: float, end_sec: float
+) -> tuple[float | None, float | None]:
+    """The highest P(respond) between start and end, and in the window behind the end (feature trace)."""
+    judged = [
+        (event.fields["t_ms"] / 1000 - said.start_sec, event.fields["probs"][1])
+        for event in log.of_type("turn")
+        if event.fields["probs"] is not None
+    ]
+    before = [p for t, p in judged if start_sec <= t < end_sec]
+    after = [p for t, p in judged if end_sec <= t <= end_sec + END_WINDOW_SEC]
+    return max(before, default=None), max(after, default=None)
+
+
+def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The figures of a test set, by task; see docs/evaluation.md."""
+
+    def of(*tasks: Task) -> list[Outcome]:
+        return [o for o in outcomes if o.case.task in tasks]
+
+    out: dict[str, Any] = {}
+    if pauses := of(Task.PAUSE):
+        out["pause"] = {
+            "cases": len(pauses),
+            "tor": _share([o.took_over for o in pauses]),
+            "right": _share([o.right for o in pauses]),
+        }
+    if turns := of(Task.TURN_TAKING):
+        latencies = [o.latency_sec for o in turns if o.latency_sec is not None]
+        out["turn_taking"] = {
+            "cases": len(turns),
+            "tor": _share([o.took_over for o in turns]),
+            **_spread("latency_sec", latencies),
+            "early": _share([latency < 0 for latency in latencies]),
+            "right": _share([o.right for o in turns if not o.outside]),
+            "refused_outside": _share([o.right for o in turns if o.outside]),
+        }
+    if cuts := of(Task.INTERRUPTION):
+        speaking = [o for o in cuts if o.was_speaking]
+        out["interruption"] = {
+            "cases": len(cuts),
+            "agent_was_silent": len(cuts) - len(speaking),
+            "tor": _share([o.took_over for o in cuts]),
+            **_spread("latency_sec", [o.latency_sec for o in cuts if o.latency_sec is not None]),
+            **_spread("stop_sec", [o.stop_sec for o in speaking if o.stop_sec is not None]),
+            "right": _share([o.right for o in cuts]),
+        }
+    for task, name in ((Task.BACKCHANNEL, "backchannel"), (Task.BACKGROUND, "background")):
+        if sounds := of(task):
+            speaking = [o for o in sounds if o.was_speaking]
+            out[name] = {
+                "cases": len(sounds),
+                "agent_was_silent": len(sounds) - len(speaking),
+                "disturbed": _share([o.disturbed for o in sounds]),
+                "stopped_while_speaking": _share([o.disturbed for o in speaking]),
+            }
+    return out
+
+
+def detection_error(outcomes: Sequence[Outcome]) -> list[tuple[float, float, float]]:
+    """(threshold, missed ends, false alarms) of P(respond), for a detection error trade-off curve.
+
+    A chunk past a decision is not judged, so beyond the server's own threshold the curve shows decided turns only.
+    """
+    ends = [o.end_probability or 0.0 for o in outcomes if o.case.task in (Task.TURN_TAKING, Task.PAUSE)]
+    pauses = [o.pause_probability or 0.0 for o in outcomes if o.case.task is Task.PAUSE]
+    if not ends or not pauses:
+        return []
+    curve = []
+    for percent in range(1, 100):
+        threshold = percent / 100
+        missed = sum(p <= threshold for p in ends) / len(ends)
+        false = sum(p > threshold for p in pauses) / len(pauses)
+        curve.append((threshold, missed, false))
+    return curve
+
+
+def _share(flags: Sequence[bool | None]) -> float | None:
+    known = [flag for flag in flags if flag is not None]
+    return round(sum(known) / len(known), 4) if known else None
+
+
+def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    if not values:
+        return {f"{name}_p50": None, f"{name}_p95": None}
+    return {
+        f"{name}_p50": round(median(values), 3),
+        f"{name}_p95": round(float(np.quantile(values, 0.95)), 3),
+    }

@@ -1,0 +1,103 @@
+"""Test sets of conversations in Full-Duplex-Bench's folder format (arXiv 2503.04721): `{task}/{id}/input.wav` with
+`pause.json`, `turn_taking.json` or `interrupt.json` beside it; ours add `backchannel.json` and `background.json`.
+
+An annotation file is a list of `{"text": ..., "timestamp": [start_sec, end_sec]}`; `interrupt.json` has `context` and
+`interrupt` for text. Optional keys say what a right reply is: `answer`, a list of lists of alternatives, one of each
+must occur, and `outside`, true where a refusal is right.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from duplex.bench.recordings import Recording
+from duplex.core.errors import ConfigError
+
+GRAMMAR_FILE = "grammar.txt"  # sentences of the agent's world, one a line
+SOURCE_FOLDER = "source_voice"  # {id}.wav with {id}.txt: the voice that the agent was trained on
+
+
+class Task(StrEnum):
+    """What a case measures; the value is the name of its annotation file."""
+
+    PAUSE = "pause"
+    TURN_TAKING = "turn_taking"
+    INTERRUPTION = "interrupt"
+    BACKCHANNEL = "backchannel"
+    BACKGROUND = "background"
+
+
+class Annotation(BaseModel):
+    """One thing that happens in a recording, from `timestamp[0]` to `timestamp[1]` seconds."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    timestamp: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+    text: str = ""
+    context: str = ""
+    interrupt: str = ""
+    answer: tuple[tuple[str, ...], ...] | None = None
+    outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One recording and what happens in it."""
+
+    task: Task
+    name: str
+    folder: Path
+    annotations: tuple[Annotation, ...]
+
+    def recording(self) -> Recording:
+        """The user's side. Raises WavError, OSError."""
+        return Recording.read(self.folder / "input.wav")
+
+
+_ANNOTATIONS = TypeAdapter(list[Annotation])
+
+
+def read_cases(root: Path) -> list[Case]:
+    """Every case under `root`, in order of their names.
+
+    Raises ConfigError naming the file that is wrong, or when there is no case at all.
+    """
+    cases = []
+    for wav in sorted(root.rglob("input.wav")):
+        found = [task for task in Task if (wav.parent / f"{task.value}.json").is_file()]
+        if len(found) > 1:
+            raise ConfigError(f"{wav.parent} has annotations of more than one task: {', '.join(found)}")
+        if found:
+            path = wav.parent / f"{found[0].value}.json"
+            cases.append(Case(found[0], str(wav.parent.relative_to(root)), wav.parent, _annotations(path)))
+    if not cases:
+        raise ConfigError(f"{root} holds no case: a folder with input.wav and one of {', '.join(Task)}.json")
+    return cases
+
+
+def answer_is_right(answer: tuple[tuple[str, ...], ...], reply: str) -> bool:
+    """Whether a reply has one alternative of each group, as whole words."""
+    said = f" {plain_words(reply)} "
+    return all(any(f" {plain_words(option)} " in said for option in options) for options in answer)
+
+
+def plain_words(text: str) -> str:
+    """Lower case, words and apostrophes only; hyphens part words."""
+    return " ".join(re.findall(r"[a-z0-9']+", text.lower().replace("-", " ")))
+
+
+def _annotations(path: Path) -> tuple[Annotation, ...]:
+    try:
+        annotations = _ANNOTATIONS.validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not annotations or any(a.timestamp[0] > a.timestamp[1] for a in annotations):
+        raise ConfigError(f"{path}: there must be an annotation, and none may end before it starts")
+    return tuple(annotations)

@@ -1,0 +1,271 @@
+"""Make a test set for `bin/evaluate.py` from voices and scripts that training never sees.
+
+Layout and annotations are those of duplex/bench/testset.py, written here as plain JSON: training does not import the
+benchmarks, and any other program may write such a folder as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from duplex.audio.wav import write_wav
+from duplex.train.augment import EVENT_MAKERS, add_at_snr, background, reverberate, telephone, with_peak
+from duplex.train.plans import plan_split_turns
+from duplex.train.voices import (
+    AGENT_VOICE,
+    HELDOUT_VOICES,
+    SAMPLE_RATE,
+    TRAIN_VOICES,
+    Pcm,
+    SilentSpeechError,
+    SynthesisError,
+    Voice,
+    sample_voice,
+    synthesize,
+)
+from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_dialogue
+
+TASKS = ("pause_handling", "turn_taking", "user_interruption", "backchannel", "background")
+GRAMMAR_SENTENCES = 20_000
+SOURCE_CLIPS = 60
+LONG_REPLY_WORDS = 11  # a reply that is still being spoken when something happens in it
+OUTSIDE_PREFIX = "outside"
+
+_LEAD_SEC = 0.5
+_TAIL_SEC = 3.0
+_PAUSE_SEC = (0.3, 0.8)
+_INTO_REPLY_SEC = (1.6, 2.4)  # from the end of the question to what happens during its answer
+_SPEECH_PEAK_DB = (-12.0, -1.0)
+_FAR_AWAY_PEAK_DB = (-42.0, -32.0)
+_EVENT_PEAK_DB = (-30.0, -12.0)
+_FLOOR_DB = -66.0  # RMS of the room where nothing is said
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a test set is made of; `snr_db` None: a quiet room."""
+
+    count: int
+    seed: int
+    scripts: Split = "test"
+    voices: Sequence[Voice] = HELDOUT_VOICES
+    snr_db: float | None = None
+    telephone: bool = False
+    reverberation_sec: float = 0.0
+
+
+@dataclass
+class _Track:
+    """A recording under construction."""
+
+    rng: random.Random
+    pieces: list[Pcm]
+    samples: int = 0
+
+    def add(self, pcm: Pcm) -> tuple[float, float]:
+        """Append a sound; returns when it starts and ends, seconds."""
+        start = self.samples
+        self.pieces.append(pcm)
+        self.samples += len(pcm)
+        return round(start / SAMPLE_RATE, 4), round(self.samples / SAMPLE_RATE, 4)
+
+    def rest(self, seconds: float) -> tuple[float, float]:
+        """Append silence."""
+        return self.add(np.zeros(round(seconds * SAMPLE_RATE), np.float32))
+
+    def say(self, text: str, voice: Voice) -> tuple[float, float]:
+        """Append speech. Raises SilentSpeechError."""
+        return self.add(with_peak(synthesize(text, voice), 10 ** (self.rng.uniform(*_SPEECH_PEAK_DB) / 20)))
+
+
+def make(root: Path, recipe: Recipe) -> None:
+    """Write `count` cases of every task, the grammar and the source voice into `root`.
+
+    Raises:
+        SynthesisError: An engine is missing or fails.
+
+    """
+    rng = random.Random(f"{recipe.seed}/testset")
+    makers: dict[str, Callable[[random.Random, Recipe], tuple[_Track, str, list[dict[str, Any]]]]] = {
+        "pause_handling": _pause,
+        "turn_taking": _turn_taking,
+        "user_interruption": _interruption,
+        "backchannel": _backchannel,
+        "background": _background,
+    }
+    replies: list[str] = []
+    with tqdm(total=recipe.count * len(makers), desc="test set", mininterval=2.0) as progress:
+        for task, maker in makers.items():
+            written = 0
+            while written < recipe.count:
+                try:
+                    track, name, annotations = maker(rng, recipe)
+                except SilentSpeechError:
+                    continue  # the rare text that a voice turns into silence
+                folder = root / task / f"{written:03d}"
+                folder.mkdir(parents=True, exist_ok=True)
+                write_wav(folder / "input.wav", _room(track, recipe), SAMPLE_RATE)
+                (folder / f"{name}.json").write_text(json.dumps(annotations, indent=1))
+                replies += [a["reply"] for a in annotations if "reply" in a]
+                written += 1
+                progress.update()
+    sentences = sorted({*all_replies(random.Random(recipe.seed), GRAMMAR_SENTENCES), *replies})
+    (root / "grammar.txt").write_text("\n".join(sentences) + "\n")
+    source = root / "source_voice"
+    source.mkdir(exist_ok=True)
+    for number, text in enumerate(replies[:SOURCE_CLIPS]):
+        (source / f"{number:03d}.txt").write_text(text)
+        write_wav(source / f"{number:03d}.wav", synthesize(text, AGENT_VOICE), SAMPLE_RATE)
+    (root / "recipe.json").write_text(
+        json.dumps({**vars(recipe), "voices": [str(voice) for voice in recipe.voices]}, indent=1)
+    )
+
+
+def _room(track: _Track, recipe: Recipe) -> Pcm:
+    """The finished recording with its room, noise and line."""
+    pcm = np.concatenate(track.pieces)
+    draws = np.random.default_rng(track.rng.getrandbits(64))
+    pcm = pcm + background(len(pcm), draws) * np.float32(10 ** (_FLOOR_DB / 20))
+    if recipe.reverberation_sec:
+        pcm = reverberate(pcm, draws, recipe.reverberation_sec)
+    if recipe.snr_db is not None:
+        pcm = add_at_snr(pcm, background(len(pcm), draws), recipe.snr_db)
+    return telephone(pcm) if recipe.telephone else pcm
+
+
+def _answer(turn: Turn) -> dict[str, Any]:
+    return {"answer": turn.answer, "outside": turn.intent.startswith(OUTSIDE_PREFIX), "reply": turn.reply}
+
+
+def _openings(rng: random.Random, split: Split) -> Iterator[Turn]:
+    """Turns that need no conversation before them."""
+    while True:
+        yield sample_dialogue(rng, split).turns[0]
+
+
+def _long_answered(rng: random.Random, split: Split) -> Turn:
+    """A question whose answer takes long enough to be talked over."""
+    return next(
+        turn
+        for turn in _openings(rng, split)
+        if len(turn.reply.replace("-", " ").split()) >= LONG_REPLY_WORDS and not turn.intent.startswith(OUTSIDE_PREFIX)
+    )
+
+
+def _start(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice]:
+    track = _Track(rng, [])
+    track.rest(_LEAD_SEC)
+    return track, sample_voice(rng, recipe.voices)
+
+
+def _turn_taking(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
+    track, voice = _start(rng, recipe)
+    turn = next(_openings(rng, recipe.scripts))
+    _, end = track.say(turn.user, voice)
+    track.rest(_TAIL_SEC)
+    entry = {"text": turn.user, "timestamp": [end, end], "voice": str(voice), **_answer(turn)}
+    return track, "turn_taking", [entry]
+
+
+def _pause(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
+    track, voice = _start(rng, recipe)
+    plan = plan_split_turns(rng, recipe.scripts)
+    clips = [next(plan)]
+    while (clip := next(plan)).group == clips[0].group:
+        clips.append(clip)
+    if clips[0].context or clips[0].turn is None:
+        return _pause(rng, recipe)
+    annotations: list[dict[str, Any]] = []
+    for position, clip in enumerate(clips):
+        if position:
+            annotations.append({"text": "[PAUSE]", "timestamp": list(track.rest(rng.uniform(*_PAUSE_SEC)))})
+        track.say(clip.text, voice)
+    track.rest(_TAIL_SEC)
+    annotations[-1] |= {**_answer(clips[0].turn), "voice": str(voice)}
+    return track, "pause", annotations
+
+
+def _asked(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice, Turn]:
+    """A question with a long answer, and the silence until something happens in it."""
+    track, voice = _start(rng, recipe)
+    turn = _long_answered(rng, recipe.scripts)
+    track.say(turn.user, voice)
+    track.rest(rng.uniform(*_INTO_REPLY_SEC))
+    return track, voice, turn
+
+
+def _interruption(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
+    track, voice, before = _asked(rng, recipe)
+    turn = next(t for t in _openings(rng, recipe.scripts) if len(t.user.split()) >= 3)
+    span = track.say(turn.user, voice)
+    track.rest(_TAIL_SEC)
+    entry = {"context": before.user, "interrupt": turn.user, "timestamp": list(span), "voice": str(voice)}
+    return track, "interrupt", [{**entry, **_answer(turn)}]
+
+
+def _backchannel(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
+    track, voice, _ = _asked(rng, recipe)
+    text = rng.choice(BACKCHANNELS)
+    span = track.say(text, voice)
+    track.rest(_TAIL_SEC)
+    return track, "backchannel", [{"text": text, "timestamp": list(span), "voice": str(voice)}]
+
+
+def _background(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
+    """Half of the cases somebody far away, half a noise."""
+    track, voice, _ = _asked(rng, recipe)
+    if rng.random() < 0.5:
+        name = next(_openings(rng, recipe.scripts)).user
+        far = 10 ** (rng.uniform(*_FAR_AWAY_PEAK_DB) / 20)
+        span = track.add(with_peak(synthesize(name, sample_voice(rng, recipe.voices)), far))
+    else:
+        name = rng.choice(sorted(EVENT_MAKERS))
+        sound = EVENT_MAKERS[name](np.random.default_rng(rng.getrandbits(32)))
+        span = track.add(with_peak(sound, 10 ** (rng.uniform(*_EVENT_PEAK_DB) / 20)))
+    track.rest(_TAIL_SEC)
+    return track, "background", [{"text": name, "timestamp": list(span), "voice": str(voice)}]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `bin/evaluate.py make`."""
+    options = argparse.ArgumentParser(prog="evaluate.py make", description=__doc__)
+    add = options.add_argument
+    add("folder", type=Path, help="where to write the test set")
+    add("--count", type=int, default=50, help="cases of each of the five tasks (%(default)s)")
+    add("--seed", type=int, default=1)
+    add("--voices", choices=["unseen", "trained"], default="unseen", help="which voices speak (%(default)s)")
+    add("--scripts", choices=["unseen", "trained"], default="unseen", help="which phrasings they use (%(default)s)")
+    add("--noise", type=float, metavar="DB", help="background noise this far below the speech")
+    add("--telephone", action="store_true", help="300-3400 Hz, 8 kHz, mu-law")
+    add("--reverberation", type=float, default=0.0, metavar="SEC", help="time in which a room falls silent by 60 dB")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    options = parser().parse_args(arguments)
+    recipe = Recipe(
+        count=options.count,
+        seed=options.seed,
+        scripts="test" if options.scripts == "unseen" else "train",
+        voices=HELDOUT_VOICES if options.voices == "unseen" else TRAIN_VOICES,
+        snr_db=options.noise,
+        telephone=options.telephone,
+        reverberation_sec=options.reverberation,
+    )
+    try:
+        make(options.folder, recipe)
+    except SynthesisError as error:
+        print(f"evaluate.py make: {error}", file=sys.stderr)
+        return 1
+    return 0

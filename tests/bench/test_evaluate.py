@@ -1,0 +1,72 @@
+"""`bin/evaluate.py` against the stand-in server: real sockets, real time, no models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duplex.audio.wav import read_wav, write_wav
+from duplex.bench.evaluate import main
+from tests.fakes.stand_in_server import Behaviour, StandInServer, StandInThread
+
+RATE = 16000
+BRIEF = Behaviour(reply="Yes, quite so, I think.", word_ms=120, end_silence_ms=200, thinking_ms=40, cut_after_ms=120)
+
+
+def tone(seconds: float) -> np.ndarray:
+    return (0.2 * np.sin(np.arange(round(seconds * RATE)) * 0.2)).astype(np.float32)
+
+
+def quiet(seconds: float) -> np.ndarray:
+    return np.zeros(round(seconds * RATE), np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A turn, and one that is interrupted."""
+    root = tmp_path / "set"
+    turn, cut = root / "turn_taking" / "000", root / "user_interruption" / "000"
+    for case in (turn, cut):
+        case.mkdir(parents=True)
+    write_wav(turn / "input.wav", np.concatenate([quiet(0.2), tone(0.5), quiet(1.5)]), RATE)
+    question = {"timestamp": [0.7, 0.7], "answer": [["quite so"]]}
+    (turn / "turn_taking.json").write_text(json.dumps([question]))
+    pieces = [quiet(0.2), tone(0.5), quiet(0.8), tone(0.5), quiet(1.5)]
+    write_wav(cut / "input.wav", np.concatenate(pieces), RATE)
+    (cut / "interrupt.json").write_text(json.dumps([{"context": "", "interrupt": "", "timestamp": [1.5, 2.0]}]))
+    return root
+
+
+def test_one_command_prints_a_table_and_writes_everything(folder, tmp_path, capsys):
+    out, report, plots = tmp_path / "out", tmp_path / "report.json", tmp_path / "plots"
+    arguments = ["--out", str(out), "--json", str(report), "--plots", str(plots), "--parallel", "2", "--no-asr"]
+    with StandInThread(StandInServer(BRIEF)) as server:
+        assert main([str(folder), "--url", server.url, *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["turn_taking", "tor", "1.0"] for line in lines)
+    figures = json.loads(report.read_text())
+    assert figures["turn_taking"]["right"] == 1.0
+    assert 0.2 <= figures["turn_taking"]["latency_sec_p50"] < 0.9
+    assert figures["interruption"]["tor"] == 1.0
+    assert 0 < figures["interruption"]["stop_sec_p50"] < 0.9
+    assert figures["speed"]["real_time_factor"] is None  # the stand-in tells no metrics
+    assert [case["case"] for case in figures["cases"]] == ["turn_taking/000", "user_interruption/000"]
+    heard, rate = read_wav(out / "turn_taking" / "000" / "output.wav")
+    assert not np.any(np.abs(heard[: int(0.7 * rate)]) > 0.003)
+    assert np.any(np.abs(heard[int(0.7 * rate) :]) > 0.01)
+    for name in ("timeline.png", "latency.png"):
+        assert (plots / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_server_that_is_not_there(folder, capsys):
+    assert main([str(folder), "--url", "ws://127.0.0.1:9"]) == 1
+    assert "unreachable" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--task", "pause"], ["--limit", "0"], ["--parallel", "0"]])
+def test_usage_errors(folder, arguments, capsys):
+    assert main([str(folder), *arguments]) == 2
+    assert capsys.readouterr().err

@@ -1,0 +1,130 @@
+"""What a log says about a case: conversations made by hand, seconds on the recording's clock."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from duplex.bench.log import ConversationLog, Event, ReplyText
+from duplex.bench.recordings import Recording
+from duplex.bench.scoring import Outcome, detection_error, figures, score
+from duplex.bench.script import At, SaidItem, Utterance
+from duplex.bench.speaker import HeardReply
+from duplex.bench.testset import Annotation, Case, Task
+
+RATE = 1000
+BEGAN_SEC = 0.3  # of the recording on the session's clock
+RIGHT = (("paris",),)
+
+
+def log(*replies: tuple[float, float, str], cut: tuple[int, ...] = (), probs: dict[float, float] | None = None):
+    """A conversation of 12 s in which the user spoke from 0.5 to 2.0 s and these replies sounded (start, end, text)."""
+    heard = np.zeros(13 * RATE, np.float32)
+    out = ConversationLog(RATE, RATE)
+    for turn, (start, end, text) in enumerate(replies, 1):
+        first, last = round((start + BEGAN_SEC) * RATE), round((end + BEGAN_SEC) * RATE)
+        heard[first : last + 1] = 0.1
+        out.replies.append(HeardReply(turn, turn, first - 50, last + 50, interrupted=turn in cut))
+        out.texts.append(ReplyText(turn, [(0, text)]))
+    out.heard = heard
+    recording = Recording(np.ones(10 * RATE, np.float32), RATE, 500, 2000)
+    said = SaidItem(Utterance(recording, At(0)), BEGAN_SEC, BEGAN_SEC + 0.5, BEGAN_SEC + 2.0, BEGAN_SEC + 10)
+    out.said = [said]
+    for moment, respond in (probs or {}).items():
+        fields = {"t_ms": 1000 * (moment + BEGAN_SEC), "probs": [1 - respond, respond, 0.0]}
+        out.events.append(Event(moment, "turn", fields))
+    return out
+
+
+def case(task: Task, start: float, end: float, **extra: object) -> Case:
+    return Case(task, "x/000", Path(), (Annotation.model_validate({"timestamp": (start, end), **extra}),))
+
+
+def test_a_turn_taken_in_time_and_answered_right():
+    outcome = score(case(Task.TURN_TAKING, 2.0, 2.0, answer=RIGHT), log((2.4, 3.0, "It is Paris.")))
+    assert outcome.took_over
+    assert outcome.right
+    assert outcome.latency_sec == pytest.approx(0.4)
+
+
+def test_an_early_answer_has_a_negative_latency():
+    outcome = score(case(Task.TURN_TAKING, 2.0, 2.0, answer=RIGHT), log((1.5, 3.0, "It is Rome.")))
+    assert outcome.latency_sec == pytest.approx(-0.5)
+    assert not outcome.right
+
+
+def test_no_answer_is_no_take_over_and_no_right_answer():
+    outcome = score(case(Task.TURN_TAKING, 2.0, 2.0, answer=RIGHT), log())
+    assert (outcome.took_over, outcome.right, outcome.latency_sec) == (False, False, None)
+
+
+@pytest.mark.parametrize(("start", "taken"), [(1.2, True), (2.3, False)])
+def test_a_pause_is_taken_when_the_agent_speaks_before_the_end(start, taken):
+    outcome = score(case(Task.PAUSE, 1.0, 1.6), log((start, start + 1, "Hm.")))
+    assert outcome.took_over is taken
+
+
+def test_an_interruption_stops_the_old_reply_and_gets_a_new_one():
+    talk = log((2.5, 5.4, "One, two, three."), (6.5, 7.0, "Paris."), cut=(1,))
+    outcome = score(case(Task.INTERRUPTION, 5.0, 6.0, answer=RIGHT), talk)
+    assert outcome.was_speaking
+    assert outcome.stop_sec == pytest.approx(0.4)
+    assert outcome.latency_sec == pytest.approx(0.5)
+    assert outcome.right
+
+
+def test_a_backchannel_that_the_agent_talks_through():
+    outcome = score(case(Task.BACKCHANNEL, 4.0, 4.4), log((2.5, 6.0, "One, two, three.")))
+    assert (outcome.disturbed, outcome.was_speaking) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [log((2.5, 4.6, "One, two,"), cut=(1,)), log((2.5, 6.0, "One, two, three."), (6.5, 7.0, "Yes?"))],
+    ids=["stopped", "answered"],
+)
+def test_a_disturbing_backchannel(talk):
+    assert score(case(Task.BACKCHANNEL, 4.0, 4.4), talk).disturbed
+
+
+def test_a_reply_of_silence_is_no_reply():
+    talk = log((2.4, 3.0, "It is Paris."))
+    talk.heard[:] = 0.001
+    assert score(case(Task.TURN_TAKING, 2.0, 2.0), talk).took_over is False
+
+
+def test_probabilities_before_and_behind_the_end():
+    talk = log((2.4, 3.0, "Yes."), probs={0.8: 0.1, 1.4: 0.3, 2.2: 0.6, 2.4: 0.9, 3.5: 1.0})
+    outcome = score(case(Task.PAUSE, 1.0, 1.6), talk)
+    assert outcome.pause_probability == pytest.approx(0.3)
+    assert outcome.end_probability == pytest.approx(0.9)
+
+
+def test_figures_leave_apart_what_did_not_apply():
+    speaking = Outcome(case(Task.INTERRUPTION, 1, 2), (), took_over=True, stop_sec=0.4, was_speaking=True, right=True)
+    silent = dataclasses.replace(speaking, was_speaking=False, stop_sec=None, took_over=False, right=False)
+    inside = Outcome(case(Task.TURN_TAKING, 1, 1), (), took_over=True, latency_sec=-0.2, right=True)
+    refused = dataclasses.replace(inside, latency_sec=0.6, outside=True, right=False)
+    out = figures([speaking, silent, inside, refused])
+    assert out["interruption"]["agent_was_silent"] == 1
+    assert out["interruption"]["tor"] == 0.5
+    assert out["interruption"]["stop_sec_p50"] == 0.4
+    assert out["turn_taking"]["early"] == 0.5
+    assert out["turn_taking"]["right"] == 1.0
+    assert out["turn_taking"]["refused_outside"] == 0.0
+    assert "pause" not in out
+
+
+def test_detection_error_falls_one_way_and_rises_the_other():
+    def pause(before: float, at_end: float) -> Outcome:
+        return Outcome(case(Task.PAUSE, 1, 2), (), pause_probability=before, end_probability=at_end)
+
+    curve = detection_error([pause(0.1, 0.9), pause(0.6, 0.95)])
+    at = {round(t, 2): (missed, false) for t, missed, false in curve}
+    assert at[0.05] == (0.0, 1.0)
+    assert at[0.5] == (0.0, 0.5)
+    assert at[0.92] == (0.5, 0.0)
+    assert detection_error([]) == []
