@@ -58,15 +58,23 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, RMS_EPS)
 
 
-def rope(x: Tensor, positions: Tensor) -> Tensor:
-    """Rotary embedding, halves convention: x [batch, heads, n, d], positions [n] or [batch, n] (arXiv 2104.09864)."""
-    half = x.shape[-1] // 2
-    rate = ROPE_THETA ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+Rotation = tuple[Tensor, Tensor]  # cosines and sines, [n, d / 2] or [batch, 1, n, d / 2]; the same for all blocks
+
+
+def rotation(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotation:
+    """Angles of the rotary embedding (arXiv 2104.09864) at positions [n] or [batch, n]."""
+    half = head_dim // 2
+    rate = ROPE_THETA ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)
     angle = positions[..., None].float() * rate
     if angle.dim() == 3:
         angle = angle[:, None]
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    first, second = x[..., :half], x[..., half:]
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rope(x: Tensor, turned: Rotation) -> Tensor:
+    """Rotary embedding, halves convention: x [batch, heads, n, d]."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = turned[0].to(x.dtype), turned[1].to(x.dtype)  # under autocast x is narrower than the weights
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
@@ -107,14 +115,14 @@ class LlamaBlock(nn.Module):
         self.input_layernorm = RmsNorm(dim)
         self.post_attention_layernorm = RmsNorm(dim)
 
-    def qkv(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def qkv(self, x: Tensor, turned: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries and keys, and values, each [batch, heads, n, head_dim]."""
         normed = self.input_layernorm(x)
         q, k, v = (
             projection(normed).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
             for projection in (self.self_attn.q_proj, self.self_attn.k_proj, self.self_attn.v_proj)
         )
-        return rope(q, positions), rope(k, positions), v
+        return rope(q, turned), rope(k, turned), v
 
     def finish(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attention of q over k, v, then the feed-forward, both residual."""
@@ -167,11 +175,14 @@ class SpeechDecoder(nn.Module):
         """LLM vectors [..., n, llm_dim] as decoder positions [..., n * llm_dim / dim, dim] (quirk 9)."""
         return llm_rows.reshape(*llm_rows.shape[:-2], -1, self.dims.dim)
 
+    def _rotation(self, positions: Tensor) -> Rotation:
+        return rotation(positions, self.dims.dim // self.dims.heads, self.embedding.weight.dtype)
+
     def pre_network(self, text: Tensor, mask: Tensor | None = None) -> Tensor:
         """Bidirectional blocks over text positions [batch, n, dim]."""
-        positions = torch.arange(text.shape[1], device=text.device)
+        turned = self._rotation(torch.arange(text.shape[1], device=text.device))
         for block in _blocks(self.layers_pre_nn):
-            q, k, v = block.qkv(text, positions)
+            q, k, v = block.qkv(text, turned)
             text = block.finish(text, q, k, v, mask)
         return text
 
@@ -183,10 +194,10 @@ class SpeechDecoder(nn.Module):
         """
         cache = SpeechCache()
         if prefix is not None and self.dims.prefix:
-            positions = torch.arange(prefix.shape[1], device=prefix.device)
+            turned = self._rotation(torch.arange(prefix.shape[1], device=prefix.device))
             x = prefix
             for index, block in enumerate(_blocks(self.layers_prefix)):
-                q, k, v = block.qkv(x, positions)
+                q, k, v = block.qkv(x, turned)
                 cache.put(index, k, v)
                 x = block.finish(x, q, k, v)
             cache.length = cache.prefix_length = prefix.shape[1]
@@ -204,8 +215,9 @@ class SpeechDecoder(nn.Module):
         return out
 
     def _run(self, x: Tensor, positions: Tensor, cache: SpeechCache) -> Tensor:
+        turned = self._rotation(positions)
         for index, block in enumerate(_blocks(self.layers)):
-            q, k, v = block.qkv(x, positions)
+            q, k, v = block.qkv(x, turned)
             x = block.finish(x, q, *cache.put(index, k, v))
         cache.length += x.shape[1]
         return x
@@ -239,12 +251,12 @@ class SpeechDecoder(nn.Module):
         visible_codes = F.pad(causal, (0, 0, t + 1, 0))[None].expand(batch, -1, -1)
         mask = torch.cat([visible_prefix, visible_text, visible_codes], dim=2)[:, None]
         prefix_mask = prefix_ok[:, None, None, :]
-        prefix_positions = torch.arange(p, device=device)
+        prefix_turned, turned = self._rotation(torch.arange(p, device=device)), self._rotation(positions)
         y = prefix
         for before, block in zip(_blocks(self.layers_prefix), _blocks(self.layers), strict=True):
-            pq, pk, pv = before.qkv(y, prefix_positions)
+            pq, pk, pv = before.qkv(y, prefix_turned)
             y = before.finish(y, pq, pk, pv, prefix_mask)
-            q, k, v = block.qkv(x, positions)
+            q, k, v = block.qkv(x, turned)
             x = block.finish(x, q, torch.cat([pk, k], dim=2), torch.cat([pv, v], dim=2), mask)
         out: Tensor = self.out_fnn(self.norm(x[:, t + 1 :]))
         return out

@@ -41,6 +41,8 @@ _KIND_WEIGHTS: dict[Kind, float] = {
     "noise": 0.1,
     "background_speech": 0.06,
 }
+_SHORT_TURN_SHARE = 0.15  # of single turns: "hello" is over as soon as it is begun, and rare among clips
+_SHORT_TURN_WORDS = 2
 _NOT_A_TURN = frozenset({"unclear.unfinished"})  # half a sentence is a pause here, never an end
 
 
@@ -73,6 +75,7 @@ class ClipPools:
     backchannels: Sequence[Utterance]
     noises: Sequence[Utterance]
     later_turns: list[Utterance] = field(init=False)
+    short_turns: list[Utterance] = field(init=False)
 
     def __post_init__(self) -> None:
         """Keep what has a turn, and index what has a context.
@@ -86,6 +89,7 @@ class ClipPools:
             parts for parts in self.split_turns if parts[0].turn is not None and parts[0].turn.intent not in _NOT_A_TURN
         ]
         self.later_turns = [u for u in self.turns if u.context]
+        self.short_turns = [u for u in self.turns if len(u.text.split()) <= _SHORT_TURN_WORDS]
         for name in ("turns", "split_turns", "backchannels", "noises", "later_turns"):
             if not getattr(self, name):
                 raise ValueError(f"scenarios need clips, and the pool {name!r} is empty")
@@ -122,7 +126,11 @@ def label_chunks(samples: int, speech_end_sample: int, decision: int) -> npt.NDA
 
 
 def _turn(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
-    spoken = rng.choice(pools.turns)
+    few = pools.short_turns if rng.random() < _SHORT_TURN_SHARE else []
+    return _single(rng, pools, rng.choice(few or pools.turns), strength)
+
+
+def _single(rng: random.Random, pools: ClipPools, spoken: Utterance, strength: float) -> Scenario:
     pcm, end = _timeline(rng, pools, [_at_speech_level(rng, spoken)], strength)
     return Scenario(
         "turn", spoken.context, pcm, label_chunks(len(pcm), end, RESPOND), spoken.text, end, turn=spoken.turn
@@ -139,7 +147,7 @@ def _paused(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
 
 
 def _barge_in(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
-    plain = _turn(rng, replace(pools, turns=pools.later_turns), strength)
+    plain = _single(rng, pools, rng.choice(pools.later_turns), strength)
     return replace(plain, kind="barge_in", context=_interrupted(rng, plain.context), agent_was_speaking=True)
 
 
