@@ -2,7 +2,7 @@
 # Everything a change must pass: lint, types, all tests. Arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-packages=(chromium flite espeak-ng)
+packages=(chromium firefox-esr pulseaudio flite espeak-ng)
 missing=()
 for package in "${packages[@]}"; do
   command -v "$package" >/dev/null 2>&1 || missing+=("$package")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.parallel < 1 or (options.limit is not None and options.limit < 1):
         print("evaluate: --parallel and --limit are at least 1", file=sys.stderr)
+        return EXIT_USAGE
+    if not options.no_asr and importlib.util.find_spec("pocketsphinx") is None:
+        print("evaluate: pocketsphinx is missing: install requirements-test.txt, or say --no-asr", file=sys.stderr)
         return EXIT_USAGE
     try:
         cases = chosen(read_cases(options.folder), options.task, options.limit)

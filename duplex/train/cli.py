@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from duplex.core.errors import DuplexError
-from duplex.train.corpus import build_corpus, load_corpus
+from duplex.train.corpus import load_corpus
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS
 from duplex.train.voices import SynthesisError
@@ -51,12 +51,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     from duplex.engine.engine import TorchEngine
     from duplex.train.evaluate import evaluate
 
-    folder = options.work / "corpus" / "asr_test"
-    if not list(folder.glob("*.index.jsonl")):
-        build_corpus("asr", folder, PRESETS[options.preset].test_hours, options.seed + 6, split="test")
+    pipeline = Pipeline(PRESETS[options.preset], options.work, options.out, options.seed, options.device)
+    folders = pipeline.evaluation_data()
     engine = TorchEngine.load(options.out, None, options.device, slots=4, max_length=1024)
     out = options.json or options.out / "evaluation.json"
-    figures = evaluate(engine, load_corpus(folder), options.count, options.seed, out)
+    known, new = (load_corpus(folders[name]) for name in ("known", "new"))
+    figures = evaluate(engine, known, new, options.count, options.seed, out)
     for key, value in figures.items():
         if key != "wrong_examples":
             print(f"{key:32} {value}")

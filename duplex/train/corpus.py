@@ -20,17 +20,18 @@ import numpy.typing as npt
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
 from duplex.train.augment import EVENT_MAKERS
-from duplex.train.plans import Clip, plan_agent, plan_asr, plan_backchannels, plan_split_turns
+from duplex.train.plans import Clip, plan_agent, plan_asr, plan_backchannels, plan_split_turns, plan_unseen_voices
 from duplex.train.voices import AGENT_VOICE, SAMPLE_RATE, Pcm, SilentSpeechError, speech_bounds, synthesize
 from duplex.train.world import Split, Turn
 
-Kind = Literal["asr", "agent", "split_turns", "backchannels", "noise"]
+Kind = Literal["asr", "unseen_voices", "agent", "split_turns", "backchannels", "noise"]
 
 CLIPS_PER_SHARD = 400
 _AGENT_MARGIN = SAMPLE_RATE // 20  # 50 ms of silence kept around what the agent says
 _SYNTHESIS_THREADS = 2  # each waits for an engine process, so threads are enough
 _PLANS: dict[str, Callable[[random.Random, Split], Iterator[Clip]]] = {
     "asr": plan_asr,
+    "unseen_voices": plan_unseen_voices,
     "agent": plan_agent,
     "split_turns": plan_split_turns,
     "backchannels": plan_backchannels,

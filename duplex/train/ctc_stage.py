@@ -6,7 +6,9 @@ learned; the LLM's pieces come five a second, but CTC over them does not leave i
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +32,12 @@ CLEAN_STEPS = 400
 AUGMENTED_SHARE = 0.6  # of the utterances, once augmentation has come in
 STRENGTH = 0.9
 MASKED_SHARE = 0.3  # of the batches
+VARIED_SHARE = 0.8  # of the utterances get another vocal tract and microphone
+WARP_MOST = 1.15  # largest factor between frequencies
+WARP_STEPS = 8  # factors up and down
+COLOUR_ORDERS = 4  # cosines of the random frequency response,
+COLOUR_NATS = 0.35  # each with an amplitude of this deviation
+LOWEST_HZ, HIGHEST_HZ = 20.0, 8000.0  # of the fbank
 MAX_LEAD_SAMPLES = 8000
 MAX_TAIL_SAMPLES = 12000
 
@@ -71,6 +79,40 @@ def mask_features(features: Tensor, rng: random.Random, fill: Tensor) -> Tensor:
             row[start : start + width] = fill
             row[:, low : low + height] = fill[low : low + height]
     return features
+
+
+def vary_voice(features: Tensor, rng: random.Random) -> Tensor:
+    """Another vocal tract and another microphone for features [frames, 80]: the frequency axis is stretched (VTLP,
+    Jaitly and Hinton 2013) and a smooth random curve added. Frames of literal zeros (fixture quirk 1) stay zero.
+    """
+    if rng.random() > VARIED_SHARE:
+        return features
+    warped = features @ _warp(round(rng.uniform(-1.0, 1.0) * WARP_STEPS))
+    bins = torch.linspace(0.0, math.pi, MEL_BINS)
+    for order in range(1, COLOUR_ORDERS + 1):
+        warped = warped + torch.cos(order * bins) * rng.gauss(0.0, COLOUR_NATS)
+    spoken = features.abs().amax(dim=1, keepdim=True) > 0
+    return torch.where(spoken, warped, features)
+
+
+@functools.lru_cache
+def _warp(step: int) -> Tensor:
+    """Matrix [80, 80] that reads every mel bin of features at another frequency, by linear interpolation."""
+    mel = torch.linspace(_mel(LOWEST_HZ), _mel(HIGHEST_HZ), MEL_BINS + 2)[1:-1]
+    hertz = 700.0 * (torch.exp(mel / 1127.0) - 1.0)
+    wanted = 1127.0 * torch.log1p(hertz * WARP_MOST ** (step / WARP_STEPS) / 700.0)
+    position = ((wanted - mel[0]) / (mel[1] - mel[0])).clamp(0, MEL_BINS - 1)
+    low = position.floor().long().clamp(max=MEL_BINS - 2)
+    share = position - low
+    matrix = torch.zeros(MEL_BINS, MEL_BINS)
+    columns = torch.arange(MEL_BINS)
+    matrix[low, columns] = 1.0 - share
+    matrix[low + 1, columns] += share
+    return matrix
+
+
+def _mel(hertz: float) -> float:
+    return 1127.0 * math.log1p(hertz / 700.0)
 
 
 class CtcHeads(nn.Module):
@@ -158,9 +200,8 @@ def batches(
                 ramp = min(1.0, max(0.0, (made - CLEAN_STEPS) / CLEAN_STEPS))
                 made += 1
                 strengths = [ramp * STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
-                features, lengths = pad_features(
-                    [stream_features(placed(corpus[i], rng, x)) for i, x in zip(group, strengths, strict=True)]
-                )
+                rows = [stream_features(placed(corpus[i], rng, x)) for i, x in zip(group, strengths, strict=True)]
+                features, lengths = pad_features([vary_voice(row, rng) for row in rows])
                 yield features, lengths, [corpus[i].text for i in group]
 
 

@@ -1,4 +1,4 @@
-"""Figures of a checkpoint on voices and phrasings that training never saw."""
+"""Figures of a checkpoint on voices that training never heard, with phrasings it knows and with new ones."""
 
 from __future__ import annotations
 
@@ -83,32 +83,33 @@ def spoken_word_errors(answers: Sequence[tuple[str, Float32, int]]) -> float:
 
 
 def evaluate(
-    engine: TorchEngine, corpus: Sequence[Utterance], count: int, seed: int, out: Path | None
+    engine: TorchEngine,
+    known: Sequence[Utterance],
+    new: Sequence[Utterance],
+    count: int,
+    seed: int,
+    out: Path | None,
 ) -> dict[str, Any]:
-    """All figures; written to `out` as JSON where given."""
+    """All figures, of `count` questions a condition; written to `out` as JSON where given.
+
+    clean and noisy: phrasings that training knows (`known`); new_phrasings: others (`new`), clean. All in new voices.
+    """
     rng = random.Random(seed)
-    usable = [u for u in corpus if u.turn is not None]
-    figures: dict[str, Any] = {"questions": min(count, len(usable)), "checkpoint": engine.facts.checkpoint}
-    chosen = rng.sample(usable, min(count, len(usable)))
-    clean: list[Result] = []
-    for condition in ("clean", "noisy"):
-        results = [ask(engine, u, rng, condition) for u in tqdm(chosen, desc=condition, mininterval=5.0)]
-        inside = [r for r in results if not _outside(r.utterance)]
-        outside = [r for r in results if _outside(r.utterance)]
-        figures[f"{condition}_right_in_world"] = _share([r.right for r in inside])
-        figures[f"{condition}_refused_outside"] = _share([r.right for r in outside])
-        taken = [r.taken_after_sec for r in results]
-        figures[f"{condition}_end_within_640_ms"] = _share([t is not None and 0 <= t <= END_WITHIN_SEC for t in taken])
-        figures[f"{condition}_taken_before_end"] = _share([t is not None and t < 0 for t in taken])
-        decided = [t for t in taken if t is not None and t >= 0]
-        figures[f"{condition}_end_median_sec"] = round(statistics.median(decided), 3) if decided else None
-        if condition == "clean":
-            clean = results
-            figures["wrong_examples"] = [
-                {"user": r.utterance.text, "voice": r.utterance.voice, "reply": r.answer.text}
-                for r in results
-                if not r.right
-            ][:25]
+    figures: dict[str, Any] = {"questions": count, "checkpoint": engine.facts.checkpoint}
+    answered: dict[str, list[Result]] = {}
+    for name, corpus, condition in (
+        ("clean", known, "clean"),
+        ("noisy", known, "noisy"),
+        ("new_phrasings", new, "clean"),
+    ):
+        usable = [u for u in corpus if u.turn is not None]
+        chosen = random.Random(seed).sample(usable, min(count, len(usable)))
+        answered[name] = [ask(engine, u, rng, condition) for u in tqdm(chosen, desc=name, mininterval=5.0)]
+        figures |= {f"{name}_{key}": value for key, value in _shares(answered[name]).items()}
+    clean = answered["clean"]
+    figures["wrong_examples"] = [
+        {"user": r.utterance.text, "voice": r.utterance.voice, "reply": r.answer.text} for r in clean if not r.right
+    ][:25]
     spoken = [r for r in clean if len(r.answer.pcm)][:60]
     rate = engine.facts.output_sample_rate
     figures["reply_word_error"] = round(spoken_word_errors([(r.answer.text, r.answer.pcm, rate) for r in spoken]), 4)
@@ -125,6 +126,18 @@ def evaluate(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(figures | {"at": time.strftime("%Y-%m-%d")}, indent=1))
     return figures
+
+
+def _shares(results: Sequence[Result]) -> dict[str, float | None]:
+    taken = [r.taken_after_sec for r in results]
+    decided = [t for t in taken if t is not None and t >= 0]
+    return {
+        "right_in_world": _share([r.right for r in results if not _outside(r.utterance)]),
+        "refused_outside": _share([r.right for r in results if _outside(r.utterance)]),
+        "end_within_640_ms": _share([t is not None and 0 <= t <= END_WITHIN_SEC for t in taken]),
+        "taken_before_end": _share([t is not None and t < 0 for t in taken]),
+        "end_median_sec": round(statistics.median(decided), 3) if decided else None,
+    }
 
 
 def _outside(utterance: Utterance) -> bool:

@@ -34,6 +34,7 @@ from duplex.train.ctc_stage import (
     piece_targets,
     placed,
     stream_features,
+    vary_voice,
 )
 from duplex.train.loop import LoopOptions, train
 from duplex.train.text_llm import IGNORED, PROMPT_POSITIONS, DialogueWriter
@@ -243,7 +244,7 @@ def run(
     rng = random.Random(1)
 
     def loss_of(group: Any) -> dict[str, Tensor]:
-        features, _ = pad_features([item.features for item in group])
+        features, _ = pad_features([vary_voice(item.features, rng) for item in group])
         fill = model.encoder.global_cmvn.mean.cpu()
         masked = mask_features(features, rng, fill) if rng.random() < 0.7 else features
         out: dict[str, Tensor] = model(group, writer, masked, train_encoder=train_encoder)

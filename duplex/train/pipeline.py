@@ -71,9 +71,15 @@ class Pipeline:
         ]
         for name, kind, hours in plan:
             build_corpus(kind, self.corpus(name), hours, self.seed, shard_clips=p.shard_clips)
-        build_corpus(
-            "asr", self.corpus("asr_test"), p.test_hours, self.seed + 6, split="test", shard_clips=p.shard_clips
-        )
+        self.evaluation_data()
+
+    def evaluation_data(self) -> dict[str, Path]:
+        """Synthesize what training never hears: known phrasings in new voices, and new phrasings in new voices."""
+        p = self.preset
+        known, new = self.corpus("unseen_voices"), self.corpus("asr_test")
+        build_corpus("unseen_voices", known, p.test_hours, self.seed + 7, shard_clips=p.shard_clips)
+        build_corpus("asr", new, p.test_hours, self.seed + 6, split="test", shard_clips=p.shard_clips)
+        return {"known": known, "new": new}
 
     def text(self) -> None:
         """Tokenizer and text LLM."""

@@ -52,6 +52,16 @@ def plan_asr(rng: random.Random, split: Split) -> Iterator[Clip]:
             yield Clip(turn.user, voice, turn, tuple(turns[:position]))
 
 
+def plan_unseen_voices(rng: random.Random, split: Split) -> Iterator[Clip]:
+    """The train split's dialogues in voices that are kept for evaluation: hearing alone is put to the test."""
+    del split
+    while True:
+        voice = sample_voice(rng, HELDOUT_VOICES)
+        turns = sample_dialogue(rng, "train").turns
+        for position, turn in enumerate(turns):
+            yield Clip(turn.user, voice, turn, tuple(turns[:position]))
+
+
 def plan_agent(rng: random.Random, split: Split) -> Iterator[Clip]:
     """Replies, parts of replies, and random words of replies, so that the decoder learns sounds, not sentences."""
     del split  # the agent has one voice and says the same in both

@@ -53,7 +53,7 @@ TINY = Preset(
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
     text_steps=LoopOptions(steps=5400, learning_rate=2e-3, matrix_rate=0.02),
-    ctc_steps=LoopOptions(steps=8000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
+    ctc_steps=LoopOptions(steps=9000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3450,
     adapter_steps=LoopOptions(steps=200, learning_rate=2e-3, warmup=50),
     state_steps=LoopOptions(steps=720, learning_rate=1e-3, warmup=50),
