@@ -91,8 +91,12 @@ class _Optimizers:
             optimizer.load_state_dict(state)
 
 
+_NO_MATRICES = ("embed", "head", "bias")  # parts of the names of what is no matrix between two hidden layers
+
+
 def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
-    return parameter.dim() == 2 and bool(re.search(r"\.\d+\.", name)) and "embed" not in name and "head" not in name
+    inside = bool(re.search(r"\.\d+\.", name))
+    return parameter.dim() == 2 and inside and not any(part in name for part in _NO_MATRICES)
 
 
 def steps_done(folder: Path) -> int:

@@ -15,6 +15,7 @@ from duplex.train.scenarios import CHUNK_SAMPLES, DONT_CARE, IGNORE, RESPOND, Cl
 from duplex.train.text_llm import DialogueWriter
 
 HISTORY_CHUNKS = 6  # replayed from before the onset; literal zeros where the stream had not begun
+DEGRADED_SHARE = 0.6  # of the scenarios; the others are clean over a faint noise floor
 AFTER_END = (0, 0, 1, 1, 1, 2, 2, 3, 4, 6)  # chunks heard beyond the first RESPOND before the reply starts
 
 
@@ -42,6 +43,6 @@ def state_items(pools: ClipPools, writer: DialogueWriter, seed: int) -> Iterator
     """Endless timed turns, pauses, interruptions, backchannels and noises."""
     rng = random.Random(seed)
     while True:
-        scenario = sample_scenario(rng, pools, strength=0.9 if rng.random() < 0.75 else 0.0)
+        scenario = sample_scenario(rng, pools, strength=0.9 if rng.random() < DEGRADED_SHARE else 0.0)
         if np.isfinite(scenario.pcm).all():
             yield item_of(scenario, writer, rng)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -11,12 +12,24 @@ from duplex.core.types import SamplingParams
 from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Conversation
 from duplex.model.encoder import EncoderDims
+from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
 from duplex.train.cli import main
 from duplex.train.codec_stage import MelFrames
-from duplex.train.ctc_stage import CtcModel, characters, greedy_tokens, spelled, stream_features, word_errors
-from duplex.train.loop import LoopOptions, share_at, train
+from duplex.train.ctc_stage import (
+    CtcModel,
+    _warp,
+    characters,
+    greedy_tokens,
+    spelled,
+    stream_features,
+    vary_voice,
+    word_errors,
+)
+from duplex.train.listen_stage import place_pieces
+from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train
 from duplex.train.presets import PRESETS
+from duplex.train.text_llm import DialogueWriter
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +119,75 @@ def test_ctc_model_sees_four_frames_a_chunk():
     by_character, by_piece = model(features[None])
     assert by_character.shape == (1, 16, 29)
     assert by_piece.shape == (1, 16, 41)
+
+
+def test_pieces_stand_where_ctc_hears_them(trained):
+    work, _ = trained
+    writer = DialogueWriter(load_tokenizer(work / "llm"))
+    pieces = writer.encode("what is your name")
+    frames = 2 * len(pieces) + 8
+    log_probs = torch.full((frames, len(load_tokenizer(work / "llm")) + 1), -20.0)
+    log_probs[:, 0] = -0.1
+    heard_at = [4 + 2 * i for i in range(len(pieces))]
+    for frame, piece in zip(heard_at, pieces, strict=True):
+        log_probs[frame, 0] = -20.0
+        log_probs[frame, piece + 1] = -0.1
+    positions = place_pieces(log_probs, "what is your name", writer)
+    assert positions is not None
+    expected = torch.full((frames // 2,), writer.blank)
+    expected[[frame // 2 for frame in heard_at]] = torch.tensor(pieces)
+    torch.testing.assert_close(positions, expected)
+    assert place_pieces(log_probs[: len(pieces) - 1], "what is your name", writer) is None
+    assert (place_pieces(log_probs, "", writer) == writer.blank).all()
+
+
+def test_another_voice_keeps_silence_and_length():
+    rng = random.Random(0)
+    features = 8 + torch.randn(40, 80)
+    features[:3] = 0.0
+    varied = [vary_voice(features, rng) for _ in range(40)]
+    assert all(v.shape == features.shape and not v[:3].any() for v in varied)
+    changed = sum(not torch.equal(v, features) for v in varied)
+    assert 20 < changed < 40
+
+
+def test_a_warped_axis_moves_a_peak_by_its_factor():
+    mel = torch.linspace(0, 1, 80)
+    features = torch.exp(-((mel - 0.5) ** 2) / 0.002)[None]
+    peaks = []
+    for step in (-8, 0, 8):
+        warped = features @ _warp(step)
+        peaks.append(float((warped * torch.arange(80)).sum() / warped.sum()))
+    assert peaks[1] == pytest.approx(39.5, abs=0.1)
+    assert peaks[2] + 2 < peaks[1] < peaks[0] - 2
+
+
+def test_hidden_matrices_are_told_from_the_rest():
+    model = CtcModel(EncoderDims(dim=16, heads=2, feed_forward=32, blocks=1), vocabulary=40)
+    names = {name for name, p in model.named_parameters() if _is_hidden_matrix(name, p)}
+    assert "encoder.enc.1.encoders.0.self_attn.linear_q.weight" in names
+    assert "encoder.enc.1.encoders.0.feed_forward.w_1.weight" in names
+    assert not any("norm" in name or "bias" in name or "heads." in name or "embed" in name for name in names)
+
+
+def test_training_with_muon_goes_on_where_it_stopped(tmp_path):
+    def run(steps: int, folder: str) -> torch.nn.Module:
+        torch.manual_seed(1)
+        module = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False)), torch.nn.Linear(4, 1))
+
+        def loss_of(_: object) -> dict[str, torch.Tensor]:
+            return {"loss": (module(torch.eye(4)) - torch.arange(4.0)[:, None]).square().mean()}
+
+        options = LoopOptions(steps, learning_rate=0.05, warmup=1, floor=1.0, bf16=False, matrix_rate=0.02)
+        train("t", module, iter(lambda: 0, 1), loss_of, tmp_path / folder, options)
+        return module
+
+    whole = run(60, "whole")
+    run(30, "parts")
+    parts = run(60, "parts")
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert ((whole(torch.eye(4)) - torch.arange(4.0)[:, None]).square().mean() < 0.5).item()
 
 
 def test_mel_frames_match_the_hop():
