@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
     top.add_argument("--work", type=Path, default=Path("runs"), help="corpora, logs, intermediate weights")
     top.add_argument("--out", type=Path, default=Path("checkpoints/tiny"), help="the checkpoint")
+    top.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="begin with these weights, not random ones")
     top.add_argument("--seed", type=int, default=1)
     top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     top.add_argument("--threads", type=int, default=0, help="torch threads (0: its own choice)")
@@ -38,7 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.stage == "evaluate":
             return _evaluate(options)
-        pipeline = Pipeline(PRESETS[options.preset], options.work, options.out, options.seed, options.device)
+        preset = PRESETS[options.preset]
+        pipeline = Pipeline(
+            preset, options.work, options.out, options.seed, options.device, start_from=options.start_from
+        )
         for stage in STAGES if options.stage == "all" else [options.stage]:
             pipeline.run(stage)
     except (DuplexError, FileNotFoundError, SynthesisError) as error:

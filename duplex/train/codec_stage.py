@@ -7,7 +7,7 @@ exponential moving averages, and entries nobody uses are moved onto current vect
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from duplex.model.codec import CodecEncoder, IstftDecoder, IstftDims, Quantizer
-from duplex.train.loop import LoopOptions, train
+from duplex.train.loop import LoopOptions, fresh, train
 
 SAMPLE_RATE = 24000
 MEL_BINS = 80
@@ -180,10 +180,13 @@ def run(
     seed: int,
     *,
     device: str = "cpu",
+    start_from: Callable[[CodecTrainer], None] = fresh,
 ) -> CodecTrainer:
     """Train on int16 16 kHz clips of the agent's voice; returns the trained modules."""
     torch.manual_seed(seed)
-    trainer = CodecTrainer(dims, codes).to(device)
+    trainer = CodecTrainer(dims, codes)
+    start_from(trainer)
+    trainer.to(device)
     hop = trainer.generator.samples_per_token
     batches = segments(clips, 16, 36, hop, seed)
 

@@ -23,7 +23,7 @@ from duplex.audio.features import CARRY_SAMPLES, CHUNK_SAMPLES, MEL_BINS, NEW_FR
 from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
-from duplex.train.loop import LoopOptions, steps_done, train
+from duplex.train.loop import LoopOptions, fresh, steps_done, train
 
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz'"
 BLANK_ID = 0  # CTC blank; characters and pieces follow from 1
@@ -246,6 +246,7 @@ def run(
     *,
     character_steps: int,
     device: str = "cpu",
+    start_from: Callable[[CtcModel], None] = fresh,
 ) -> CtcModel:
     """Train, in the first `character_steps` on characters alone; `held_out` is scored every 500 steps."""
     torch.manual_seed(seed)
@@ -255,6 +256,7 @@ def run(
     nn.init.constant_(cast(nn.LayerNorm, model.encoder.transformer.embed[1]).weight, dims.dim**-0.5)
     if not (folder / "state.pt").exists():
         set_cmvn(model.encoder, corpus, random.Random(seed))
+        start_from(model)
     model.to(device)
     rng = random.Random(seed + 1)
     start = steps_done(folder)

@@ -99,6 +99,10 @@ def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     return parameter.dim() == 2 and inside and not any(part in name for part in _NO_MATRICES)
 
 
+def fresh(module: object) -> None:
+    """Begin with the weights the module was made with."""
+
+
 def steps_done(folder: Path) -> int:
     """Steps of a stage so far, 0 before its first state."""
     state_file = folder / "state.pt"

@@ -20,24 +20,32 @@ from duplex.train.corpus import Kind, build_corpus, load_corpus
 from duplex.train.ctc_stage import CtcModel
 from duplex.train.export import export
 from duplex.train.listen_stage import ListenModel
+from duplex.train.loop import fresh
 from duplex.train.presets import Preset
 from duplex.train.scenarios import load_pools
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import AUDIO_START, DialogueWriter
+from duplex.train.warm_start import WarmStart
 
 STAGES = ("data", "text", "ctc", "adapter", "state", "codec", "speech", "export")
 
 
 class Pipeline:
-    """The stages of one run; `work` holds corpora, logs and intermediate weights."""
+    """The stages of one run; `work` holds corpora, logs and intermediate weights.
 
-    def __init__(self, preset: Preset, work: Path, out: Path, seed: int, device: str) -> None:
+    `start_from`: a checkpoint whose weights every stage begins with; None: nothing.
+    """
+
+    def __init__(
+        self, preset: Preset, work: Path, out: Path, seed: int, device: str, start_from: Path | None = None
+    ) -> None:
         self.preset = preset
         self.work = work
         self.out = out
         self.seed = seed
         self.device = device
         self.llm_folder = work / "llm"
+        self.warm = None if start_from is None else WarmStart(start_from)
 
     def run(self, stage: str) -> None:
         """Run one stage. Raises KeyError for an unknown one, FileNotFoundError when an earlier one is missing."""
@@ -83,9 +91,11 @@ class Pipeline:
 
     def text(self) -> None:
         """Tokenizer and text LLM."""
+        if self.warm is not None:
+            self.warm.tokenizer(self.llm_folder)
         text_llm.run(
             self.work / "text_llm", self.llm_folder, self.preset.llm, self.preset.text_steps, self.seed,
-            device=self.device,
+            device=self.device, start_from=fresh if self.warm is None else self.warm.text,
         )  # fmt: skip
 
     def ctc(self) -> None:
@@ -93,7 +103,8 @@ class Pipeline:
         ctc_stage.run(
             load_corpus(self.corpus("asr")), load_corpus(self.corpus("asr_test")),
             self.work / "ctc", self.preset.encoder, self._tokenizer(), self.preset.ctc_steps, self.seed,
-            character_steps=self.preset.character_steps, device=self.device,
+            character_steps=self.preset.character_steps if self.warm is None else 0, device=self.device,
+            start_from=fresh if self.warm is None else self.warm.ctc,
         )  # fmt: skip
 
     def adapter(self) -> None:
@@ -118,7 +129,10 @@ class Pipeline:
         """Codec on the agent's voice."""
         clips = [clip.pcm for clip in load_corpus(self.corpus("agent"))]
         p = self.preset
-        codec_stage.run(clips, self.work / "codec", p.codec, p.codes, p.codec_steps, self.seed, device=self.device)
+        codec_stage.run(
+            clips, self.work / "codec", p.codec, p.codes, p.codec_steps, self.seed, device=self.device,
+            start_from=fresh if self.warm is None else self.warm.codec,
+        )  # fmt: skip
 
     def speech(self) -> None:
         """Speech decoder on the agent's voice."""
@@ -128,7 +142,7 @@ class Pipeline:
         )
         speak_stage.run(
             items, llm, self.work / "speech", self.preset.decoder, self.preset.decoder_steps, self.seed,
-            device=self.device,
+            device=self.device, start_from=fresh if self.warm is None else self.warm.decoder,
         )  # fmt: skip
 
     def export(self) -> None:
@@ -162,6 +176,8 @@ class Pipeline:
         model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.encode(AUDIO_START)[0])
         if stage == "ctc":
             _restore(ctc, self.work / "ctc")
+            if self.warm is not None:
+                self.warm.listen(model)
         else:
             _restore(model, self.work / stage)
         return model.to(self.device), writer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from duplex.model.segmenter import post_process
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
 from duplex.train.codec_stage import CodecTrainer, to_codec_rate
 from duplex.train.corpus import Utterance
-from duplex.train.loop import LoopOptions, train
+from duplex.train.loop import LoopOptions, fresh, train
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import Dialogue, Turn, sample_dialogue
 
@@ -141,15 +141,23 @@ def decoder_loss(
 
 
 def run(
-    items: Sequence[Spoken], llm: Any, folder: Path, dims: SpeechDecoderDims, options: LoopOptions, seed: int,
-    *, device: str = "cpu",
-) -> SpeechDecoder:  # fmt: skip
+    items: Sequence[Spoken],
+    llm: Any,
+    folder: Path,
+    dims: SpeechDecoderDims,
+    options: LoopOptions,
+    seed: int,
+    *,
+    device: str = "cpu",
+    start_from: Callable[[SpeechDecoder], None] = fresh,
+) -> SpeechDecoder:
     """Train on all but 100 clips (of few clips, half), which are scored every 500 steps. Raises ValueError."""
     torch.manual_seed(seed)
     decoder = SpeechDecoder(dims).to(device)
     for parameter in decoder.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.03)
+    start_from(decoder)
     embedding = llm.get_input_embeddings()
     shuffled = random.Random(seed).sample(list(items), len(items))
     if len(shuffled) < 2:

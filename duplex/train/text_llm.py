@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from duplex.model.chat import ChatFormat
 from duplex.model.llm import load_tokenizer
-from duplex.train.loop import LoopOptions, steps_done, train
+from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.world import Dialogue, all_replies, answer_is_right, sample_dialogue
 
 BLANK = "<|blank|>"
@@ -254,7 +254,14 @@ def greedy_reply(model: Any, writer: DialogueWriter, prompt: list[int], limit: i
 
 
 def run(
-    folder: Path, llm_folder: Path, dims: TextLlmDims, options: LoopOptions, seed: int, *, device: str = "cpu"
+    folder: Path,
+    llm_folder: Path,
+    dims: TextLlmDims,
+    options: LoopOptions,
+    seed: int,
+    *,
+    device: str = "cpu",
+    start_from: Callable[[Any], None] = fresh,
 ) -> None:
     """Train and write the Hugging Face directory `llm_folder` (weights in bfloat16)."""
     torch.manual_seed(seed)
@@ -262,7 +269,9 @@ def run(
         make_tokenizer(llm_folder, dims.vocabulary, seed)
     tokenizer = load_tokenizer(llm_folder)
     writer = DialogueWriter(tokenizer)
-    model = new_model(dims, tokenizer).to(device)
+    model = new_model(dims, tokenizer)
+    start_from(model)
+    model.to(device)
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
         ids, targets, kinds = (t.to(device) for t in batch)

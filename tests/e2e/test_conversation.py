@@ -44,7 +44,7 @@ SPOKEN = [
     ("what is the opposite of hot", "cold", KLATT4),
     ("what does a dog say", "woof", RMS),
     ("what is two plus three", "five", ANDREA),
-    ("who are you", "duplex", M7),
+    ("who are you", "program", M7),
 ]
 
 

@@ -1,5 +1,6 @@
 """The whole training path in miniature: every stage runs, resumes, and the result loads and answers."""
 
+import dataclasses
 import json
 import math
 import random
@@ -11,6 +12,7 @@ import torch
 from duplex.core.types import SamplingParams
 from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Conversation
+from duplex.model.checkpoint import load_checkpoint
 from duplex.model.encoder import EncoderDims
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
@@ -28,7 +30,8 @@ from duplex.train.ctc_stage import (
 )
 from duplex.train.listen_stage import place_pieces
 from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train
-from duplex.train.presets import PRESETS
+from duplex.train.pipeline import STAGES, Pipeline
+from duplex.train.presets import PRESETS, Preset
 from duplex.train.text_llm import DialogueWriter
 
 
@@ -64,6 +67,36 @@ def test_a_finished_stage_is_not_run_again(trained, capsys):
     before = (work / "ctc" / "state.pt").stat().st_mtime_ns
     assert main(["ctc", "--preset", "smoke", "--work", str(work), "--out", str(out), "--device", "cpu"]) == 0
     assert (work / "ctc" / "state.pt").stat().st_mtime_ns == before
+
+
+def test_training_can_begin_with_a_finished_checkpoint(trained, tmp_path):
+    """With steps that move nothing, every stage hands on the weights it began with."""
+    _, out = trained
+    (tmp_path / "corpus").symlink_to(trained[0] / "corpus")
+    again = Pipeline(_standing_still(PRESETS["smoke"]), tmp_path, tmp_path / "out", 5, "cpu", start_from=out)
+    for stage in STAGES:
+        again.run(stage)
+    before, after = load_checkpoint(out, None), load_checkpoint(tmp_path / "out", None)
+    for part in ("encoder", "adapter", "state_head", "speech_decoder"):
+        torch.testing.assert_close(getattr(after, part).state_dict(), getattr(before, part).state_dict())
+    torch.testing.assert_close(after.codec.generator.state_dict(), before.codec.generator.state_dict())
+    torch.testing.assert_close(after.prompt_embeddings, before.prompt_embeddings)
+    torch.testing.assert_close(after.llm.embed([5, 6]), before.llm.embed([5, 6]))
+
+
+def test_a_checkpoint_of_other_sizes_is_refused(trained, tmp_path, capsys):
+    _, out = trained
+    (tmp_path / "corpus").symlink_to(trained[0] / "corpus")
+    assert main(["text", "--preset", "tiny", "--work", str(tmp_path), "--start-from", str(out), "--device", "cpu"]) == 1
+    assert "llm does not fit the preset" in capsys.readouterr().err
+
+
+def _standing_still(preset: Preset) -> Preset:
+    none = {
+        name: dataclasses.replace(getattr(preset, name), steps=1, learning_rate=0.0, matrix_rate=0.0)
+        for name in ("text_steps", "ctc_steps", "adapter_steps", "state_steps", "codec_steps", "decoder_steps")
+    }
+    return dataclasses.replace(preset, **none)
 
 
 def test_a_stage_without_its_forerunner_says_so(tmp_path, capsys):

@@ -1,0 +1,80 @@
+"""Begin a training with the weights of a finished checkpoint instead of random ones.
+
+A part is taken over where its sizes are those of the preset; a tokenizer or size that differs is an error that names
+it. What a checkpoint does not hold (CTC heads, optimizer states) starts fresh.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from duplex.core.errors import CheckpointError
+from duplex.model.checkpoint import DuplexModel, load_checkpoint
+from duplex.model.speech_decoder import SpeechDecoder
+from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer
+from duplex.train.ctc_stage import CtcModel
+from duplex.train.listen_stage import ListenModel
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class WarmStart:
+    """The weights of the checkpoint in `folder`, copied into fresh modules. Raises CheckpointError where unfit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def checkpoint(self) -> DuplexModel:
+        """All of it, float32, on the CPU."""
+        return load_checkpoint(self.folder, None)
+
+    def tokenizer(self, llm_folder: Path) -> None:
+        """Take over the tokenizer: token ids must mean the same."""
+        llm_folder.mkdir(parents=True, exist_ok=True)
+        for name in TOKENIZER_FILES:
+            if (self.folder / "llm" / name).is_file():
+                shutil.copy(self.folder / "llm" / name, llm_folder / name)
+
+    def text(self, model: Any) -> None:
+        """The text LLM, float32."""
+        self._copy(self.checkpoint.llm.model, model, "llm")
+
+    def ctc(self, model: CtcModel) -> None:
+        """The encoder; its CTC heads are fresh."""
+        self._copy(self.checkpoint.encoder, model.encoder, "encoder")
+
+    def listen(self, model: ListenModel) -> None:
+        """Adapter, prompt embeddings and state head; the encoder is the ctc stage's."""
+        self._copy(self.checkpoint.adapter, model.adapter, "adapter")
+        self._copy(self.checkpoint.state_head, model.state_head, "state head")
+        with torch.no_grad():
+            model.prompt_embeddings.copy_(self.checkpoint.prompt_embeddings)
+
+    def codec(self, trainer: CodecTrainer) -> None:
+        """Codec with its encoder; the codebook counts as found."""
+        encoder = self.checkpoint.codec_encoder
+        if encoder is None:
+            raise CheckpointError(f"{self.folder} holds no codec encoder: its codec cannot be trained on")
+        self._copy(encoder, trainer.encoder, "codec encoder")
+        self._copy(self.checkpoint.codec.generator, trainer.generator, "codec decoder")
+        self._copy(self.checkpoint.codec.quantizer, trainer.quantizer, "codebook")
+        trainer.usage.fill_(1.0)
+        trainer.sums.copy_(trainer.quantizer.codebook.embedding.weight)
+        trainer.step.fill_(OPEN_STEPS)
+
+    def decoder(self, decoder: SpeechDecoder) -> None:
+        """The speech decoder."""
+        self._copy(self.checkpoint.speech_decoder, decoder, "speech decoder")
+
+    def _copy(self, source: nn.Module, target: nn.Module, part: str) -> None:
+        try:
+            target.load_state_dict(source.state_dict())
+        except RuntimeError as error:
+            raise CheckpointError(f"{self.folder}: its {part} does not fit the preset: {error}") from error
