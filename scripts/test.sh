@@ -2,10 +2,14 @@
 # Everything a change must pass: lint, types, all tests. Arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-packages=(chromium firefox-esr pulseaudio flite espeak-ng)
+declare -A proof=( # of every package, the file that shows it is there
+  [chromium]=/usr/bin/chromium [firefox-esr]=/usr/bin/firefox-esr [pulseaudio]=/usr/bin/pulseaudio
+  [flite]=/usr/bin/flite [espeak-ng]=/usr/bin/espeak-ng [festival]=/usr/bin/text2wave
+  [festvox-kdlpc16k]=/usr/share/festival/voices/english/ked_diphone
+)
 missing=()
-for package in "${packages[@]}"; do
-  command -v "$package" >/dev/null 2>&1 || missing+=("$package")
+for package in "${!proof[@]}"; do
+  [ -e "${proof[$package]}" ] || command -v "$(basename "${proof[$package]}")" >/dev/null 2>&1 || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

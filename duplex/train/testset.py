@@ -24,6 +24,7 @@ from duplex.train.plans import plan_split_turns
 from duplex.train.voices import (
     AGENT_VOICE,
     HELDOUT_VOICES,
+    OTHER_SYNTHESIZER_VOICES,
     SAMPLE_RATE,
     TRAIN_VOICES,
     Pcm,
@@ -40,6 +41,7 @@ GRAMMAR_SENTENCES = 20_000
 SOURCE_CLIPS = 60
 LONG_REPLY_WORDS = 11  # a reply that is still being spoken when something happens in it
 OUTSIDE_PREFIX = "outside"
+VOICES = {"unseen": HELDOUT_VOICES, "trained": TRAIN_VOICES, "synthesizer": OTHER_SYNTHESIZER_VOICES}
 
 _LEAD_SEC = 0.5
 _TAIL_SEC = 3.0
@@ -243,7 +245,7 @@ def parser() -> argparse.ArgumentParser:
     add("folder", type=Path, help="where to write the test set")
     add("--count", type=int, default=50, help="cases of each of the five tasks (%(default)s)")
     add("--seed", type=int, default=1)
-    add("--voices", choices=["unseen", "trained"], default="unseen", help="which voices speak (%(default)s)")
+    add("--voices", choices=sorted(VOICES), default="unseen", help="who speaks; synthesizer: festival (%(default)s)")
     add("--scripts", choices=["unseen", "trained"], default="unseen", help="which phrasings they use (%(default)s)")
     add("--noise", type=float, metavar="DB", help="background noise this far below the speech")
     add("--telephone", action="store_true", help="300-3400 Hz, 8 kHz, mu-law")
@@ -258,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         count=options.count,
         seed=options.seed,
         scripts="test" if options.scripts == "unseen" else "train",
-        voices=HELDOUT_VOICES if options.voices == "unseen" else TRAIN_VOICES,
+        voices=VOICES[options.voices],
         snr_db=options.noise,
         telephone=options.telephone,
         reverberation_sec=options.reverberation,

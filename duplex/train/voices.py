@@ -1,4 +1,4 @@
-"""Speech from the free engines flite and espeak-ng, run as command-line programs.
+"""Speech from the free engines flite, espeak-ng and festival, run as command-line programs.
 
 All audio here is mono float32 in [-1, 1] at 16 kHz.
 """
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -47,11 +47,11 @@ class Voice:
     """One way to speak.
 
     `name` is the engine's own ("slt", "en-us+f3"). `speed` multiplies the normal speaking rate (1.0 is about 150 words
-    per minute). `pitch` is espeak's 0..99 and ignored by flite. `tract` above one shortens the vocal tract, raising
+    per minute). `pitch` is espeak's 0..99 and ignored by the others. `tract` above one shortens the vocal tract, raising
     pitch and formants together and leaves the duration alone. `gain_db` is applied last.
     """
 
-    engine: Literal["flite", "espeak"]
+    engine: Literal["flite", "espeak", "festival"]
     name: str
     speed: float = 1.0
     pitch: int = 50
@@ -115,6 +115,11 @@ HELDOUT_VOICES: tuple[Voice, ...] = (
         for variant in ("", "+michael", "+travis")
     ),
 )
+OTHER_SYNTHESIZER_VOICES: tuple[Voice, ...] = (
+    Voice("festival", "ked_diphone"),
+    Voice("festival", "cmu_us_slt_arctic_hts"),
+)
+"""An engine that training never uses, Debian's festival with festvox-kdlpc16k and festvox-us-slt-hts, for evaluation."""
 AGENT_VOICE = Voice("flite", "slt")
 
 _FLITE_SHARE = 0.35  # four natural voices against a few hundred robotic ones
@@ -122,6 +127,8 @@ _FLITE_SHARE = 0.35  # four natural voices against a few hundred robotic ones
 
 def sample_voice(rng: random.Random, voices: Sequence[Voice] = TRAIN_VOICES) -> Voice:
     """Pick a voice and vary its speed (0.8-1.25), pitch and vocal tract."""
+    if voices[0].engine == "festival":
+        return replace(rng.choice(voices), speed=rng.uniform(0.8, 1.25))
     flite = [voice for voice in voices if voice.engine == "flite"]
     espeak = [voice for voice in voices if voice.engine == "espeak"]
     if flite and (not espeak or rng.random() < _FLITE_SHARE):
@@ -143,7 +150,7 @@ def synthesize(text: str, voice: Voice, trim: bool = True) -> Pcm:
 
     """
     text = _SPOKEN_AS.get(text, text)
-    pcm, sample_rate = _run_flite(text, voice) if voice.engine == "flite" else _run_espeak(text, voice)
+    pcm, sample_rate = _ENGINES[voice.engine](text, voice)
     # Played back `tract` times faster than recorded; the engine was asked to speak that much slower.
     played_rate = round(sample_rate * voice.tract / _RATE_STEP) * _RATE_STEP if voice.tract != 1.0 else sample_rate
     pcm = _resample(pcm, played_rate, SAMPLE_RATE)
@@ -181,9 +188,30 @@ def _run_espeak(text: str, voice: Voice) -> tuple[Pcm, int]:
     return _read_wav(_run(["espeak-ng", *arguments]))
 
 
+def _run_festival(text: str, voice: Voice) -> tuple[Pcm, int]:
+    stretch = voice.tract / voice.speed
+    settings = (f"(voice_{voice.name})", f"(Parameter.set 'Duration_Stretch {stretch:.3f})")
+    with tempfile.TemporaryDirectory() as folder:
+        written, path = Path(folder) / "text", Path(folder) / "speech.wav"
+        written.write_text(text)
+        _run(["text2wave", *(part for one in settings for part in ("-eval", one)), str(written), "-o", str(path)])
+        if not path.exists():
+            raise SynthesisError(f"festival has no voice {voice.name}")
+        return _read_wav(path.read_bytes())
+
+
+_ENGINES: Mapping[str, Callable[[str, Voice], tuple[Pcm, int]]] = {
+    "flite": _run_flite,
+    "espeak": _run_espeak,
+    "festival": _run_festival,
+}
+_PACKAGES = {"text2wave": "festival"}
+
+
 def _run(command: list[str]) -> bytes:
     if shutil.which(command[0]) is None:
-        raise SynthesisError(f"{command[0]} is not installed; training needs the packages flite and espeak-ng")
+        package = _PACKAGES.get(command[0], command[0])
+        raise SynthesisError(f"{command[0]} was not found: install the package {package}")
     try:
         return subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SEC).stdout
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
