@@ -112,7 +112,8 @@ def speaking_seconds(url: str) -> float | None:
     except (urllib.error.URLError, OSError):
         return None
     sums = re.findall(r'^duplex_step_seconds_sum\{kind="(\w+)"\} (\S+)$', text, re.MULTILINE)
-    return sum(float(value) for kind, value in sums if kind in SPEAKING_KINDS) if sums else None
+    told = "duplex_step_seconds" in text  # a server that has done no step yet has no sums, but says what it counts
+    return sum(float(value) for kind, value in sums if kind in SPEAKING_KINDS) if told else None
 
 
 def _speed(logs: Sequence[ConversationLog], before: float | None, after: float | None) -> dict[str, Any]:
