@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from duplex.audio.recogniser import Recogniser
 from duplex.audio.wav import read_wav, write_wav
 from duplex.bench.conversation import ClientOptions, converse, socket_url
-from duplex.bench.intelligibility import Recogniser
 from duplex.bench.log import ConversationLog
 from duplex.bench.scoring import Outcome, detection_error, figures, score
 from duplex.bench.script import At, Utterance

@@ -12,7 +12,8 @@ import numpy as np
 from duplex.bench.log import AUDIBLE, ConversationLog
 from duplex.bench.script import SaidItem
 from duplex.bench.speaker import HeardReply
-from duplex.bench.testset import Annotation, Case, Task, answer_is_right
+from duplex.bench.testset import Annotation, Case, Task
+from duplex.core.words import answer_is_right
 
 STOP_MARGIN_SEC = 1.0  # after a sound ends, a reply that falls silent still counts as disturbed by it
 END_WINDOW_SEC = 0.64  # after the end of a turn in which the state head should say so

@@ -9,7 +9,6 @@ must occur, and `outside`, true where a refusal is right.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -80,17 +79,6 @@ def read_cases(root: Path) -> list[Case]:
     if not cases:
         raise ConfigError(f"{root} holds no case: a folder with input.wav and one of {', '.join(Task)}.json")
     return cases
-
-
-def answer_is_right(answer: tuple[tuple[str, ...], ...], reply: str) -> bool:
-    """Whether a reply has one alternative of each group, as whole words."""
-    said = f" {plain_words(reply)} "
-    return all(any(f" {plain_words(option)} " in said for option in options) for options in answer)
-
-
-def plain_words(text: str) -> str:
-    """Lower case, words and apostrophes only; hyphens part words."""
-    return " ".join(re.findall(r"[a-z0-9']+", text.lower().replace("-", " ")))
 
 
 def _annotations(path: Path) -> tuple[Annotation, ...]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from duplex.audio.features import CARRY_SAMPLES, CHUNK_SAMPLES, MEL_BINS, NEW_FRAMES, OVERLAP_FRAMES, fbank
+from duplex.core.words import word_errors
 from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
@@ -209,17 +210,6 @@ def greedy_tokens(log_probs: Tensor) -> list[int]:
     """Collapse the best path of one utterance [frames, symbols]."""
     best = log_probs.argmax(-1).tolist()
     return [token for i, token in enumerate(best) if token != BLANK_ID and (i == 0 or token != best[i - 1])]
-
-
-def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """(edit distance in words, reference words)."""
-    a, b = reference.lower().split(), hypothesis.lower().split()
-    row = list(range(len(b) + 1))
-    for i, word in enumerate(a, 1):
-        previous, row[0] = row[0], i
-        for j, other in enumerate(b, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != other))
-    return row[-1], len(a)
 
 
 @torch.inference_mode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -13,23 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torchaudio
 from tqdm import tqdm
 
+from duplex.audio.recogniser import Recogniser
 from duplex.core.types import SamplingParams
 from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Answer, Conversation
-from duplex.engine.steps import Float32, PrefillStep, ReplyStep, StepFailure
+from duplex.engine.steps import PrefillStep, ReplyStep, StepFailure
 from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
-from duplex.train.ctc_stage import word_errors
 from duplex.train.voices import AGENT_VOICE, synthesize
-from duplex.train.world import answer_is_right
+from duplex.train.world import all_replies, answer_is_right
 
 SAMPLE_RATE = 16000
 END_WITHIN_SEC = 0.64
 OUTSIDE_PREFIX = "outside"
+GRAMMAR_SENTENCES = 20_000
 
 
 @dataclass
@@ -65,23 +63,6 @@ def say_before(engine: TorchEngine, conversation: Conversation, user: str, reply
         _check(engine.reply([ReplyStep(conversation.branch, state, max_tokens=64)])[0])
 
 
-def spoken_word_errors(answers: Sequence[tuple[str, Float32, int]]) -> float:
-    """Word error of pocketsphinx (its own en-us model and language model) over (text, audio, rate)."""
-    from pocketsphinx import Decoder
-
-    decoder = Decoder(loglevel="FATAL")
-    wrong = words = 0
-    for text, pcm, rate in answers:
-        wave = torchaudio.functional.resample(torch.from_numpy(pcm), rate, SAMPLE_RATE).clamp(-1, 1).numpy()
-        decoder.start_utt()
-        decoder.process_raw((np.pad(wave, 4000) * 32767).astype(np.int16).tobytes(), full_utt=True)
-        decoder.end_utt()
-        heard = decoder.hyp().hypstr if decoder.hyp() else ""
-        e, n = word_errors(_plain(text), _plain(re.sub(r"\(\d+\)", "", heard)))
-        wrong, words = wrong + e, words + n
-    return wrong / max(1, words)
-
-
 def evaluate(
     engine: TorchEngine,
     known: Sequence[Utterance],
@@ -112,9 +93,12 @@ def evaluate(
     ][:25]
     spoken = [r for r in clean if len(r.answer.pcm)][:60]
     rate = engine.facts.output_sample_rate
-    figures["reply_word_error"] = round(spoken_word_errors([(r.answer.text, r.answer.pcm, rate) for r in spoken]), 4)
+    recognisers = {"": Recogniser(), "_world_grammar": Recogniser([*all_replies(rng, GRAMMAR_SENTENCES)])}
     source = [(r.answer.text, synthesize(r.answer.text, AGENT_VOICE), SAMPLE_RATE) for r in spoken]
-    figures["source_voice_word_error"] = round(spoken_word_errors(source), 4)
+    for name, recogniser in recognisers.items():
+        made = ((r.answer.text, r.answer.pcm, rate) for r in spoken)
+        figures[f"reply_word_error{name}"] = recogniser.word_error_rate(made)
+        figures[f"source_voice_word_error{name}"] = recogniser.word_error_rate(source)
     audio = sum(len(r.answer.pcm) for r in clean) / rate
     compute = sum(r.answer.stage_ms.get("reply", 0) + r.answer.stage_ms.get("speak", 0) for r in clean) / 1000
     figures["speaking_real_time_factor"] = round(compute / max(audio, 1e-9), 4)
@@ -146,10 +130,6 @@ def _outside(utterance: Utterance) -> bool:
 
 def _share(flags: Sequence[bool]) -> float | None:
     return round(sum(flags) / len(flags), 4) if flags else None
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.findall(r"[a-z']+", text.lower().replace("-", " ")))
 
 
 def _check(result: object) -> None:

@@ -1,9 +1,9 @@
 """Sampling whole dialogues, and judging a reply."""
 
 import random
-import re
 from collections.abc import Iterator
 
+from duplex.core import words
 from duplex.train.world import arithmetic, calendar, echo, knowledge, memory, outside, small_talk  # noqa: F401
 from duplex.train.world.phrasing import NoPhrasingError
 from duplex.train.world.talk import REGISTRY, Intent, Talk
@@ -27,7 +27,6 @@ _AGAIN = (
     "come again",
     "*i didn't get that",
 )
-_NOT_IN_WORDS = re.compile(r"[^a-z0-9' -]")
 
 
 def intent_names() -> list[str]:
@@ -38,14 +37,9 @@ def intent_names() -> list[str]:
     )
 
 
-def _normalise(text: str) -> str:
-    return " ".join(_NOT_IN_WORDS.sub(" ", text.lower()).split())
-
-
 def answer_is_right(turn: Turn, reply_text: str) -> bool:
     """Tell whether a reply has one alternative of every conjunct of `turn.answer`, as whole words."""
-    reply = f" {_normalise(reply_text)} "
-    return all(any(f" {_normalise(option)} " in reply for option in options) for options in turn.answer)
+    return words.answer_is_right(turn.answer, reply_text)
 
 
 def _say_again(talk: Talk) -> Turn:

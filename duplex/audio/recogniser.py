@@ -1,4 +1,4 @@
-"""How well an independent recogniser understands the agent: pocketsphinx with a language model of the agent's world."""
+"""An independent recogniser that judges synthetic speech: pocketsphinx, if wanted with a language model of a small world."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from duplex.audio.pcm import Float32, resample
-from duplex.bench.testset import plain_words
+from duplex.core.words import plain_words, word_errors
 
 RATE = 16000  # Hz, what pocketsphinx's en-us model hears
 MARGIN_SAMPLES = 4000  # silence around what is to be recognised
@@ -21,17 +21,6 @@ ORDER = 3
 DISCOUNT = 0.5
 BACKOFF_FLOOR = 1e-4  # share of the mass kept for unseen words where a history was always followed by one
 START, END = "<s>", "</s>"
-
-
-def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """(edit distance in words, reference words), both as `plain_words` leaves them."""
-    said, heard = plain_words(reference).split(), plain_words(hypothesis).split()
-    row = list(range(len(heard) + 1))
-    for i, word in enumerate(said, 1):
-        previous, row[0] = row[0], i
-        for j, other in enumerate(heard, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (word != other))
-    return row[-1], len(said)
 
 
 def arpa(sentences: Iterable[str], order: int = ORDER) -> str:
