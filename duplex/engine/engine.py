@@ -31,6 +31,7 @@ from duplex.engine.steps import (
     StepFailure,
 )
 from duplex.engine.trace import Trace
+from duplex.model.adapter import as_pieces
 from duplex.model.caches import BranchPool, StreamCaches
 from duplex.model.checkpoint import DuplexModel, load_checkpoint
 from duplex.model.sampling import TextSampler
@@ -179,6 +180,8 @@ class TorchEngine:
         chunk = torch.stack([step.features for step in steps]).to(self._device, self.llm.dtype)
         encoded = self.model.encoder.chunk(chunk, caches)
         adapted = self.model.adapter.chunk(encoded, caches)
+        if (width := self.model.adapter.dims.piece_width) is not None:
+            adapted = as_pieces(adapted, cast(Tensor, self.model.llm.embedding.weight), width)
         rows = [
             torch.cat([self._turn_opening, row]) if step.first else row
             for step, row in zip(steps, adapted, strict=True)

@@ -22,6 +22,7 @@ class AdapterDims:
     kernel: int = 5
     norm: str = "layer"
     activation: str = "gelu"
+    piece_width: float | None = None  # ours: outputs are read as pieces, see `as_pieces`; None in official checkpoints
 
     @property
     def convolutions(self) -> int:
@@ -90,6 +91,19 @@ class Adapter(nn.Module):
         """Whole utterances: [batch, frames, encoder_dim] -> [batch, frames // 2, llm_dim]."""
         x = frames.transpose(1, 2)
         return self._run(x, self._zeros(x))[0]
+
+
+def as_pieces(adapted: Tensor, table: Tensor, width: float) -> Tensor:
+    """Mixtures of the LLM's own embeddings: [..., llm_dim] -> [..., llm_dim].
+
+    Every embedding of `table` [vocabulary, llm_dim] has the weight softmax(-distance^2 / width), distances in units of
+    their mean squared norm. A linear output trained towards embeddings gives the mean of what is likely, which is no
+    word; a mixture of few embeddings is what a frozen LLM knows how to read.
+    """
+    table = table.to(adapted.dtype)
+    norms = table.square().sum(-1)
+    closeness = (2.0 * adapted @ table.t() - norms) / (width * norms.mean())  # the adapter's own norm falls out
+    return torch.softmax(closeness, dim=-1) @ table
 
 
 def _norm(kind: str, width: int) -> nn.Module:

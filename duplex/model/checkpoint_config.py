@@ -65,6 +65,7 @@ class ModelConf(_Entries):
     norm: Literal["layer", "batch"] = "batch"
     activation: Literal["gelu", "relu"] = Field(default="relu", alias="activation_func")
     kernel: PositiveInt = Field(default=5, alias="kernel_size")
+    piece_width: Annotated[float, Field(gt=0)] | None = None  # ours
     encoder_dim: PositiveInt = Field(alias="enc_out_dim")
     llm_dim: PositiveInt = Field(alias="llm_embed_dim")
     prompts: PositiveInt = Field(alias="prompt_num")
@@ -102,7 +103,7 @@ class TrainConfig(_Entries):
     def adapter(self) -> AdapterDims:
         """Sizes and kind of the adapter."""
         m = self.listening
-        return AdapterDims(m.encoder_dim, m.llm_dim, m.kernel, m.norm, m.activation)
+        return AdapterDims(m.encoder_dim, m.llm_dim, m.kernel, m.norm, m.activation, m.piece_width)
 
 
 class DecoderEntries(_Entries):
@@ -256,6 +257,7 @@ def train_config(
             "predict_usr_state": states,
             "prompt_num": prompts,
             "task_type": "prompt_finetune",
+            **({} if adapter.piece_width is None else {"piece_width": adapter.piece_width}),
         },
     }
 

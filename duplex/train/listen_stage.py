@@ -1,8 +1,8 @@
-"""Stage 3: attach speech to the frozen LLM. First the adapter (encoder frozen too), then the state head on timed
-turns, with the encoder and adapter moving along.
+"""Stage 3: attach speech to the frozen LLM. First the adapter, with the encoder moving along; then the state head and
+the prompt embeddings on timed turns, when what is heard stands still.
 
-The adapter learns two things at once: to put the embedding of each piece where CTC heard it, and whatever makes the
-frozen LLM give the right reply. The second gradient passes through the LLM, whose weights never change.
+The adapter learns to put the embedding of each piece where CTC heard it. The second part's gradient passes through the
+LLM, whose weights never change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
-from duplex.model.adapter import Adapter
+from duplex.model.adapter import Adapter, as_pieces
 from duplex.model.encoder import SpeechEncoder
 from duplex.train.corpus import Utterance
 from duplex.train.ctc_stage import (
@@ -43,6 +43,8 @@ from duplex.train.world import Dialogue, Turn
 POSITIONS_PER_CHUNK = 2
 STATE_CLASSES = 4
 ALIGN_WEIGHT = 0.5
+ALIGN_WIDTH = 0.2  # as `piece_width`, for adapters without one
+PIECE_WEIGHT = 3.0  # of a piece beside a blank
 CTC_WEIGHT = 0.7
 STATE_WEIGHT = 1.0
 
@@ -74,7 +76,6 @@ class ListenModel(nn.Module):
         self.prompt_embeddings = nn.Parameter(table[audio_start].detach().float().repeat(PROMPT_POSITIONS, 1).clone())
         self.state_head = nn.Linear(table.shape[1], STATE_CLASSES)
         self._llm = [llm]  # in a list, so that its weights are neither saved nor trained here
-        self._scale = float(table.detach().float().square().mean())
 
     @property
     def llm(self) -> Any:
@@ -82,42 +83,42 @@ class ListenModel(nn.Module):
         return self._llm[0]
 
     def forward(
-        self, batch: Sequence[Spoken], writer: DialogueWriter, masked: Tensor, *, train_encoder: bool
+        self, batch: Sequence[Spoken], writer: DialogueWriter, masked: Tensor, *, with_llm: bool
     ) -> dict[str, Tensor]:
-        """All losses of one batch; `masked` is the padded, masked features [batch, frames, 80]."""
-        device = self.prompt_embeddings.device
+        """Losses of one batch; `masked` is the padded, masked features [batch, frames, 80].
+
+        Without the LLM what was heard counts (CTC, and the adapter's pieces); with it, the decision and the reply.
+        """
         lengths = [(len(item.features) - CHUNK_FRAMES + NEW_FRAMES) // NEW_FRAMES * 4 for item in batch]
-        with torch.set_grad_enabled(train_encoder and torch.is_grad_enabled()):
-            encoded = self.encoder(masked.to(device))
-            by_character, by_piece = self.heads.log_probs(encoded)
+        encoded = self.encoder(masked.to(self.prompt_embeddings.device))
         adapted = self.adapter(encoded)
-        losses: dict[str, Tensor] = {}
-        losses["align"] = self._align_loss(adapted, by_piece, batch, lengths, writer)
-        if train_encoder:
-            frames = torch.tensor(lengths)
-            letters = ctc_loss(by_character, [characters(item.text) for item in batch], frames)
-            pieces = ctc_loss(by_piece, [piece_targets(writer.encode(item.text)) for item in batch], frames)
-            losses["ctc"] = pieces + CHARACTER_WEIGHT * letters
-        losses |= self._language_losses(batch, writer, adapted, lengths)
-        total = losses["reply"] + ALIGN_WEIGHT * losses["align"]
-        if "ctc" in losses:
-            total = total + CTC_WEIGHT * losses["ctc"]
-        if "state" in losses:
-            total = total + STATE_WEIGHT * losses["state"]
-        return {"loss": total, **losses}
+        if with_llm:
+            losses = self._language_losses(batch, writer, adapted, lengths)
+            state = losses.get("state", losses["reply"] * 0.0)
+            return {"loss": losses["reply"] + STATE_WEIGHT * state, **losses}
+        by_character, by_piece = self.heads.log_probs(encoded)
+        frames = torch.tensor(lengths)
+        letters = ctc_loss(by_character, [characters(item.text) for item in batch], frames)
+        pieces = ctc_loss(by_piece, [piece_targets(writer.encode(item.text)) for item in batch], frames)
+        ctc = pieces + CHARACTER_WEIGHT * letters
+        align = self._align_loss(adapted, by_piece, batch, lengths, writer)
+        return {"loss": ALIGN_WEIGHT * align + CTC_WEIGHT * ctc, "align": align, "ctc": ctc}
 
     def _align_loss(
         self, adapted: Tensor, log_probs: Tensor, batch: Sequence[Spoken], lengths: list[int], writer: DialogueWriter
     ) -> Tensor:
         table = self.llm.get_input_embeddings().weight.float()
+        norm = table.square().sum(-1).mean()
+        width = self.adapter.dims.piece_width or ALIGN_WIDTH
         terms = []
         for row, (item, length) in enumerate(zip(batch, lengths, strict=True)):
             positions = place_pieces(log_probs[row, :length].detach().cpu(), item.text, writer)
             if positions is None:
                 continue
-            wanted = table[positions.to(table.device)]
-            error = (adapted[row, : length // 2].float() - wanted).square().mean(-1) / self._scale
-            weight = torch.where(positions.to(table.device) == writer.blank, 1.0, 3.0)
+            wanted = positions.to(table.device)
+            distance = torch.cdist(adapted[row, : length // 2].float(), table).square() / norm
+            error = F.cross_entropy(-distance / width, wanted, reduction="none")
+            weight = torch.where(wanted == writer.blank, 1.0, PIECE_WEIGHT)
             terms.append((error * weight).sum() / weight.sum())
         return torch.stack(terms).mean() if terms else adapted.sum() * 0.0
 
@@ -126,6 +127,8 @@ class ListenModel(nn.Module):
     ) -> dict[str, Tensor]:
         device = adapted.device
         embedding = self.llm.get_input_embeddings()
+        if (width := self.adapter.dims.piece_width) is not None:
+            adapted = as_pieces(adapted.float(), embedding.weight.float(), width)
         rows, targets, state_at, state_labels = [], [], [], []
         for index, item in enumerate(batch):
             before = embedding(torch.tensor(item.before, device=device)).float()
@@ -234,20 +237,22 @@ def run(
     *,
     name: str,
     batch: int,
-    train_encoder: bool,
+    with_llm: bool,
     device: str = "cpu",
 ) -> None:
     """Train on `items`; the LLM stays as it is."""
     model.llm.requires_grad_(False)
-    model.encoder.requires_grad_(train_encoder)
-    model.heads.requires_grad_(train_encoder)
+    for part in (model.encoder, model.heads, model.adapter):
+        part.requires_grad_(not with_llm)
+    model.prompt_embeddings.requires_grad_(with_llm)
+    model.state_head.requires_grad_(with_llm)
     rng = random.Random(1)
 
     def loss_of(group: Any) -> dict[str, Tensor]:
         features, _ = pad_features([vary_voice(item.features, rng) for item in group])
         fill = model.encoder.global_cmvn.mean.cpu()
         masked = mask_features(features, rng, fill) if rng.random() < 0.7 else features
-        out: dict[str, Tensor] = model(group, writer, masked, train_encoder=train_encoder)
+        out: dict[str, Tensor] = model(group, writer, masked, with_llm=with_llm)
         return out
 
     train(name, model, grouped(items, batch), loss_of, folder, options, device=device)

@@ -27,6 +27,7 @@ from duplex.train.state_stage import state_items
 from duplex.train.text_llm import AUDIO_START, DialogueWriter
 from duplex.train.warm_start import WarmStart
 
+PIECE_WIDTH = 0.2  # of AdapterDims
 STAGES = ("data", "text", "ctc", "adapter", "state", "codec", "speech", "export")
 
 
@@ -108,21 +109,21 @@ class Pipeline:
         )  # fmt: skip
 
     def adapter(self) -> None:
-        """Adapter and prompt embeddings on single turns; encoder and LLM stand still."""
+        """Adapter on single turns, without the LLM; the encoder moves along."""
         model, writer = self._listen_model("ctc")
         items = listen_stage.adapter_items(load_corpus(self.corpus("asr")), writer, self.seed)
         listen_stage.run(
             model, writer, items, self.work / "adapter", self.preset.adapter_steps, name="adapter",
-            batch=self.preset.adapter_batch, train_encoder=False, device=self.device,
+            batch=self.preset.adapter_batch, with_llm=False, device=self.device,
         )  # fmt: skip
 
     def state(self) -> None:
-        """State head on timed turns; encoder and adapter move along."""
+        """State head and prompt embeddings on timed turns; encoder, adapter and LLM stand still."""
         model, writer = self._listen_model("adapter")
         pools = load_pools(*(self.corpus(name) for name in ("asr", "split_turns", "backchannels", "noise")))
         listen_stage.run(
             model, writer, state_items(pools, writer, self.seed), self.work / "state", self.preset.state_steps,
-            name="state", batch=self.preset.adapter_batch, train_encoder=True, device=self.device,
+            name="state", batch=self.preset.adapter_batch, with_llm=True, device=self.device,
         )  # fmt: skip
 
     def codec(self) -> None:
@@ -171,7 +172,9 @@ class Pipeline:
         """The listening half as `stage` left it ("ctc": with a fresh adapter and head)."""
         llm, writer = self._llm()
         ctc = CtcModel(self.preset.encoder, len(self._tokenizer()))
-        dims = AdapterDims(self.preset.encoder.dim, self.preset.llm.hidden, self.preset.adapter_kernel)
+        dims = AdapterDims(
+            self.preset.encoder.dim, self.preset.llm.hidden, self.preset.adapter_kernel, piece_width=PIECE_WIDTH
+        )
         torch.manual_seed(self.seed)
         model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.encode(AUDIO_START)[0])
         if stage == "ctc":

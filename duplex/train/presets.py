@@ -55,8 +55,8 @@ TINY = Preset(
     text_steps=LoopOptions(steps=5400, learning_rate=2e-3, matrix_rate=0.02),
     ctc_steps=LoopOptions(steps=9000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3450,
-    adapter_steps=LoopOptions(steps=250, learning_rate=2e-3, warmup=50),
-    state_steps=LoopOptions(steps=2000, learning_rate=1e-3, warmup=50, matrix_rate=0.006),
+    adapter_steps=LoopOptions(steps=700, learning_rate=2e-3, warmup=30, matrix_rate=0.006),
+    state_steps=LoopOptions(steps=260, learning_rate=2e-3, warmup=10),
     codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
     decoder_steps=LoopOptions(steps=1800, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     speech={
