@@ -117,7 +117,7 @@ def _pause(case: Case, replies: tuple[Sounding, ...], log: ConversationLog, said
     return Outcome(
         case,
         replies,
-        took_over=any(first_pause <= reply.start_sec < end for reply in replies),
+        took_over=any(reply.start_sec < end for reply in replies),
         right=_right(case.annotations[-1], _first_after(replies, end)),
         pause_probability=within,
         end_probability=at_end,

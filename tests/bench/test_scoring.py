@@ -61,7 +61,7 @@ def test_no_answer_is_no_take_over_and_no_right_answer():
     assert (outcome.took_over, outcome.right, outcome.latency_sec) == (False, False, None)
 
 
-@pytest.mark.parametrize(("start", "taken"), [(1.2, True), (2.3, False)])
+@pytest.mark.parametrize(("start", "taken"), [(0.7, True), (1.2, True), (2.3, False)])
 def test_a_pause_is_taken_when_the_agent_speaks_before_the_end(start, taken):
     outcome = score(case(Task.PAUSE, 1.0, 1.6), log((start, start + 1, "Hm.")))
     assert outcome.took_over is taken
