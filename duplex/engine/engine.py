@@ -38,11 +38,6 @@ from duplex.model.sampling import TextSampler
 from duplex.model.segmenter import Segment, TextSegmenter
 
 DECISION_THRESHOLD = 0.5  # fixture quirk 6
-REFERENCE_STATES = {  # the codes a trace uses: "cl", "ss", "el" of fixtures' meta.json
-    TurnDecision.CONTINUE: 2,
-    TurnDecision.RESPOND: 4,
-    TurnDecision.IGNORE: 3,
-}
 STATE_CLASSES = 3  # the fourth logit of the head takes no part (quirk 6)
 
 S = TypeVar("S")
@@ -191,12 +186,16 @@ class TorchEngine:
             step.branch.stream = cache
         logits = self.model.state_head(torch.stack([h[-1] for h in hidden])).float()
         probs = torch.softmax(logits[:, :STATE_CLASSES], dim=-1)
-        if self.trace is not None:
-            self._trace_listen(steps, encoded, adapted, rows, hidden, logits, probs)
-        return [
+        heard = [
             ListenResult(_triple(p), decide(_triple(p)), step.branch.length)
             for p, step in zip(probs, steps, strict=True)
         ]
+        if self.trace is not None:
+            for i, (step, result) in enumerate(zip(steps, heard, strict=True)):
+                self.trace.listened(step.features, encoded[i], adapted[i], rows[i])
+                self.trace.decided(hidden[i][-1], logits[i], probs[i], result.decision)
+                self.trace.caches(step.branch.length, step.branch.stream)
+        return heard
 
     @torch.inference_mode()
     def _reply(self, steps: Sequence[ReplyStep]) -> list[ReplyResult]:
@@ -215,7 +214,7 @@ class TorchEngine:
                 break
             rows = [self._next_input(states[i]) for i in active]
             if self.trace is not None and not states[active[0]].started:
-                self._trace_conversation_format()
+                self.trace.conversation_format(self.model.chat, self.model.prompt_embeddings, self._suffix)
             hidden = self.llm.forward(self.branches, [steps[i].branch for i in active], rows)
             last = torch.stack([h[-1] for h in hidden])
             for i, row, logits in zip(active, last, self.llm.logits(last), strict=True):
@@ -266,45 +265,6 @@ class TorchEngine:
         rest = state.segmenter.flush()
         state.text = state.segmenter.text
         return rest
-
-    def _trace_conversation_format(self) -> None:
-        assert self.trace is not None
-        chat = self.model.chat
-        self.trace.add("prefix_token_ids!", torch.tensor(chat.prefix))
-        self.trace.add("prompt_embeds!", self.model.prompt_embeddings)
-        self.trace.add("suffix_token_ids!", torch.tensor(chat.suffix))
-        self.trace.add("suffix_llm_in!", self._suffix)
-
-    def _trace_listen(
-        self,
-        steps: Sequence[ListenStep],
-        encoded: Tensor,
-        adapted: Tensor,
-        rows: Sequence[Tensor],
-        hidden: Sequence[Tensor],
-        logits: Tensor,
-        probs: Tensor,
-    ) -> None:
-        assert self.trace is not None
-        for i, step in enumerate(steps):
-            stream = step.branch.stream
-            self.trace.add("fbank", step.features)
-            self.trace.add("enc", encoded[i])
-            self.trace.add("adapter", adapted[i])
-            self.trace.add("listen_llm_in+", rows[i])
-            self.trace.add("listen_llm_out_last", hidden[i][-1])
-            self.trace.add("state_logits", logits[i])
-            self.trace.add("state_prob", probs[i])
-            self.trace.add("stat_out", REFERENCE_STATES[decide(_triple(probs[i]))])
-            self.trace.add("kv_len", step.branch.length)
-            self.trace.add("pe_index_out", stream.pe_index)
-            self.trace.add("enc_cache_shape", torch.tensor([list(k.shape) for k in stream.encoder_k]))
-            self.trace.add("adapter_cache_shape", torch.tensor([list(c.shape) for c in stream.adapter]))
-            for block, (k, v) in enumerate(zip(stream.encoder_k, stream.encoder_v, strict=True)):
-                self.trace.add(f"enc_cache_final.{block}.k!", k)
-                self.trace.add(f"enc_cache_final.{block}.v!", v)
-            for entry, context in enumerate(stream.adapter):
-                self.trace.add(f"adapter_cache_final.{entry}!", context)
 
 
 def decide(probs: tuple[float, float, float]) -> TurnDecision:

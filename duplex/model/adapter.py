@@ -31,7 +31,7 @@ class AdapterDims:
 
 
 class Adapter(nn.Module):
-    """[batch, frames, encoder_dim] -> [batch, frames / 2, llm_dim].
+    """[batch, frames, encoder_dim] -> [batch, frames / 2, llm_dim], or 2 * llm_dim where `as_pieces` reads it.
 
     One strided convolution, or a plain one before it; each followed by a norm and an activation, then a linear
     projection. Causal: a convolution sees kernel - 1 earlier frames, zeros at the start of a stream.
@@ -51,6 +51,8 @@ class Adapter(nn.Module):
         self.conv1d2 = nn.Conv1d(width, 2 * width, dims.kernel, stride=2)
         self.bn2 = _norm(norm, 2 * width)
         self.project = nn.Linear(2 * width, dims.llm_dim)
+        if dims.piece_width is not None:
+            self.rest = nn.Linear(2 * width, dims.llm_dim)
         self._relu = two or dims.activation == "relu"
 
     def _finish(self, hidden: Tensor, norm: nn.Module) -> Tensor:
@@ -67,8 +69,9 @@ class Adapter(nn.Module):
             x = self._finish(self.conv1d1(x), self.bn1)
         x = torch.cat([contexts[0], x], dim=2)
         cached.insert(0, x[..., -keep:])
-        x = self._finish(self.conv1d2(x), self.bn2)
-        return self.project(x.transpose(1, 2)), cached
+        x = self._finish(self.conv1d2(x), self.bn2).transpose(1, 2)
+        out = self.project(x)
+        return (out if self.dims.piece_width is None else torch.cat([out, self.rest(x)], dim=2)), cached
 
     def _zeros(self, like: Tensor) -> list[Tensor]:
         widths = [self.dims.encoder_dim * 2, self.dims.encoder_dim]
@@ -76,7 +79,7 @@ class Adapter(nn.Module):
         return [like.new_zeros(like.shape[0], width, self.dims.kernel - 1) for width in widths]
 
     def chunk(self, frames: Tensor, caches: list[StreamCaches]) -> Tensor:
-        """One chunk of each stream: [batch, 4, encoder_dim] -> [batch, 2, llm_dim]; `caches` are updated."""
+        """One chunk of each stream: [batch, 4, encoder_dim] -> [batch, 2, width of forward]; `caches` are updated."""
         x = frames.transpose(1, 2)
         zeros = self._zeros(x)
         contexts = [
@@ -88,22 +91,24 @@ class Adapter(nn.Module):
         return out
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Whole utterances: [batch, frames, encoder_dim] -> [batch, frames // 2, llm_dim]."""
+        """Whole utterances: [batch, frames, encoder_dim] -> [batch, frames // 2, llm_dim or twice that]."""
         x = frames.transpose(1, 2)
         return self._run(x, self._zeros(x))[0]
 
 
 def as_pieces(adapted: Tensor, table: Tensor, width: float) -> Tensor:
-    """Mixtures of the LLM's own embeddings: [..., llm_dim] -> [..., llm_dim].
+    """Mixtures of the LLM's own embeddings: [..., 2 * llm_dim] -> [..., llm_dim].
 
-    Every embedding of `table` [vocabulary, llm_dim] has the weight softmax(-distance^2 / width), distances in units of
-    their mean squared norm. A linear output trained towards embeddings gives the mean of what is likely, which is no
-    word; a mixture of few embeddings is what a frozen LLM knows how to read.
+    Of the first half's distance to every embedding of `table` [vocabulary, llm_dim] comes its weight
+    softmax(-distance^2 / width), distances in units of the embeddings' mean squared norm. A linear output trained
+    towards embeddings gives the mean of what is likely, which is no word; a mixture of few embeddings is what a frozen
+    LLM knows how to read. The second half is added: what no piece tells, such as for how long it has been quiet.
     """
+    wanted, rest = adapted.chunk(2, dim=-1)
     table = table.to(adapted.dtype)
     norms = table.square().sum(-1)
-    closeness = (2.0 * adapted @ table.t() - norms) / (width * norms.mean())  # the adapter's own norm falls out
-    return torch.softmax(closeness, dim=-1) @ table
+    closeness = (2.0 * wanted @ table.t() - norms) / (width * norms.mean())  # the adapter's own norm falls out
+    return torch.softmax(closeness, dim=-1) @ table + rest
 
 
 def _norm(kind: str, width: int) -> nn.Module:

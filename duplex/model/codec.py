@@ -198,6 +198,11 @@ class IstftDecoder(nn.Module):
         return fold(frames)[:, margin : margin + count * dims.hop] / weight
 
 
+def make_generator(dims: GeneratorDims | IstftDims) -> HifiGanGenerator | IstftDecoder:
+    """A decoder of the kind that `dims` describes, its weights random."""
+    return IstftDecoder(dims) if isinstance(dims, IstftDims) else HifiGanGenerator(dims)
+
+
 class VectorQuantizer(nn.Module):
     """One codebook [codes, dim]: nearest entry, straight-through gradient (arXiv 1711.00937)."""
 

@@ -16,7 +16,7 @@ from duplex.model.adapter import Adapter, AdapterDims
 from duplex.model.checkpoint import save_checkpoint
 from duplex.model.checkpoint_files import write_safetensors
 from duplex.model.cmvn import write_cmvn_kaldi
-from duplex.model.codec import Codec, GeneratorDims, HifiGanGenerator, IstftDecoder, IstftDims, Quantizer
+from duplex.model.codec import Codec, GeneratorDims, IstftDims, Quantizer, make_generator
 from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.model.settings import SpeechSettings
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
@@ -116,7 +116,7 @@ def _write_speech_parts(folder: Path, dims: CheckpointDims) -> None:
     encoder.global_cmvn.mean.fill_(CMVN_MEAN)
     encoder.global_cmvn.istd.fill_(CMVN_ISTD)
     input_dim = dims.codec.input_dim
-    generator = IstftDecoder(dims.codec) if isinstance(dims.codec, IstftDims) else HifiGanGenerator(dims.codec)
+    generator = make_generator(dims.codec)
     save_checkpoint(
         folder,
         encoder=encoder,

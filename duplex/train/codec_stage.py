@@ -1,4 +1,4 @@
-"""Train the codec: encoder, one codebook, inverse-STFT decoder, on the agent's voice.
+"""Train the codec: encoder, one codebook, and a decoder of either kind, on the agent's voice.
 
 Losses: log-mel L1, multi-resolution STFT (arXiv 1910.11480), commitment. The codebook follows its vectors by
 exponential moving averages, and entries nobody uses are moved onto current vectors (arXiv 2005.00341).
@@ -16,11 +16,12 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from duplex.model.codec import CodecEncoder, IstftDecoder, IstftDims, Quantizer
+from duplex.model.codec import CodecEncoder, GeneratorDims, IstftDims, Quantizer, make_generator
 from duplex.train.loop import LoopOptions, fresh, train
 
 SAMPLE_RATE = 24000
 MEL_BINS = 80
+FRAMES_PER_TOKEN = 4  # that the encoder sees for a decoder which names no number
 COMMITMENT = 0.25
 EMA_DECAY = 0.97
 DEAD_BELOW = 0.08  # an entry whose averaged use a batch falls below this is moved onto a current vector,
@@ -56,12 +57,13 @@ class CodecTrainer(nn.Module):
     sums: Tensor
     step: Tensor
 
-    def __init__(self, dims: IstftDims, codes: int, encoder_blocks: int = 3) -> None:
+    def __init__(self, dims: GeneratorDims | IstftDims, codes: int, encoder_blocks: int = 3) -> None:
         super().__init__()
-        self.encoder = CodecEncoder(MEL_BINS, dims.input_dim, dims.frames_per_token, encoder_blocks)
+        frames = dims.frames_per_token if isinstance(dims, IstftDims) else FRAMES_PER_TOKEN
+        self.encoder = CodecEncoder(MEL_BINS, dims.input_dim, frames, encoder_blocks)
         self.quantizer = Quantizer(codes, dims.input_dim)
-        self.generator = IstftDecoder(dims)
-        self.mel = MelFrames(dims.hop)
+        self.generator = make_generator(dims)
+        self.mel = MelFrames(self.generator.samples_per_token // frames)
         self.loss_mels = nn.ModuleList(MelFrames(hop, size, bins) for size, hop, bins in LOSS_MELS)
         table = self.quantizer.codebook.embedding.weight
         table.requires_grad_(False)
@@ -174,7 +176,7 @@ def segments(clips: Sequence[np.ndarray], batch: int, tokens: int, hop: int, see
 def run(
     clips: Sequence[np.ndarray],
     folder: Path,
-    dims: IstftDims,
+    dims: GeneratorDims | IstftDims,
     codes: int,
     options: LoopOptions,
     seed: int,

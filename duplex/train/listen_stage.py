@@ -1,5 +1,5 @@
 """Stage 3: attach speech to the frozen LLM. First the adapter, with the encoder moving along; then the state head and
-the prompt embeddings on timed turns, when what is heard stands still.
+the prompt embeddings on timed turns.
 
 The adapter learns to put the embedding of each piece where CTC heard it. The second part's gradient passes through the
 LLM, whose weights never change.
@@ -72,6 +72,9 @@ class ListenModel(nn.Module):
         self.encoder = encoder
         self.heads = heads
         self.adapter = adapter
+        if adapter.dims.piece_width is not None:  # nothing beside the pieces until the state stage
+            nn.init.zeros_(adapter.rest.weight)
+            nn.init.zeros_(adapter.rest.bias)
         table = llm.get_input_embeddings().weight
         self.prompt_embeddings = nn.Parameter(table[audio_start].detach().float().repeat(PROMPT_POSITIONS, 1).clone())
         self.state_head = nn.Linear(table.shape[1], STATE_CLASSES)
@@ -87,15 +90,28 @@ class ListenModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Losses of one batch; `masked` is the padded, masked features [batch, frames, 80].
 
-        Without the LLM what was heard counts (CTC, and the adapter's pieces); with it, the decision and the reply.
+        What was heard counts while the encoder moves; with the LLM, the decision and the reply do.
         """
         lengths = [(len(item.features) - CHUNK_FRAMES + NEW_FRAMES) // NEW_FRAMES * 4 for item in batch]
         encoded = self.encoder(masked.to(self.prompt_embeddings.device))
         adapted = self.adapter(encoded)
-        if with_llm:
-            losses = self._language_losses(batch, writer, adapted, lengths)
-            state = losses.get("state", losses["reply"] * 0.0)
-            return {"loss": losses["reply"] + STATE_WEIGHT * state, **losses}
+        heard = self._heard_losses(batch, writer, encoded, adapted, lengths) if self.hearing_moves else {}
+        if not with_llm:
+            return heard
+        losses = self._language_losses(batch, writer, adapted, lengths)
+        state = losses.get("state", losses["reply"] * 0.0)
+        together = losses["reply"] + STATE_WEIGHT * state + heard.get("loss", 0.0)
+        return {**heard, **losses, "loss": together}
+
+    @property
+    def hearing_moves(self) -> bool:
+        """Whether the encoder is being trained."""
+        return next(self.encoder.parameters()).requires_grad
+
+    def _heard_losses(
+        self, batch: Sequence[Spoken], writer: DialogueWriter, encoded: Tensor, adapted: Tensor, lengths: list[int]
+    ) -> dict[str, Tensor]:
+        """What was heard: CTC, and the adapter's pieces."""
         by_character, by_piece = self.heads.log_probs(encoded)
         frames = torch.tensor(lengths)
         letters = ctc_loss(by_character, [characters(item.text) for item in batch], frames)
@@ -116,7 +132,8 @@ class ListenModel(nn.Module):
             if positions is None:
                 continue
             wanted = positions.to(table.device)
-            distance = torch.cdist(adapted[row, : length // 2].float(), table).square() / norm
+            wanted_pieces = adapted[row, : length // 2, : table.shape[1]].float()
+            distance = torch.cdist(wanted_pieces, table).square() / norm
             error = F.cross_entropy(-distance / width, wanted, reduction="none")
             weight = torch.where(wanted == writer.blank, 1.0, PIECE_WEIGHT)
             terms.append((error * weight).sum() / weight.sum())
@@ -243,9 +260,11 @@ def run(
     """Train on `items`; the LLM stays as it is."""
     model.llm.requires_grad_(False)
     for part in (model.encoder, model.heads, model.adapter):
-        part.requires_grad_(not with_llm)
+        part.requires_grad_(not with_llm or bool(options.slow_parts))
     model.prompt_embeddings.requires_grad_(with_llm)
     model.state_head.requires_grad_(with_llm)
+    if model.adapter.dims.piece_width is not None:
+        model.adapter.rest.requires_grad_(with_llm)
     rng = random.Random(1)
 
     def loss_of(group: Any) -> dict[str, Tensor]:

@@ -33,6 +33,8 @@ class LoopOptions:
     betas: tuple[float, float] = (0.9, 0.98)
     bf16: bool = True
     matrix_rate: float = 0.0  # learning rate of hidden matrices under Muon; 0 leaves them to AdamW
+    slow_parts: tuple[str, ...] = ()  # modules, by the start of their name, that AdamW moves
+    slow_share: float = 0.05  # at this share of the learning rate
 
 
 def share_at(step: int, options: LoopOptions) -> float:
@@ -49,12 +51,17 @@ class _Optimizers:
     def __init__(self, module: nn.Module, options: LoopOptions) -> None:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         self.parameters = [p for _, p in named]
-        matrices = [p for name, p in named if options.matrix_rate and _is_hidden_matrix(name, p)]
-        chosen = {id(p) for p in matrices}
+        slow = [p for name, p in named if name.startswith(options.slow_parts)] if options.slow_parts else []
+        chosen = {id(p) for p in slow}
+        matrices = [
+            p for name, p in named if options.matrix_rate and _is_hidden_matrix(name, p) and id(p) not in chosen
+        ]
+        chosen |= {id(p) for p in matrices}
         rest = [p for p in self.parameters if id(p) not in chosen]
         groups = [
-            {"params": [p for p in rest if p.dim() > 1], "weight_decay": options.weight_decay},
-            {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [p for p in part if (p.dim() > 1) == wide], "weight_decay": decay, "share": share}
+            for part, share in ((rest, 1.0), *([(slow, options.slow_share)] if slow else []))
+            for wide, decay in ((True, options.weight_decay), (False, 0.0))
         ]
         self.optimizers: list[tuple[float, torch.optim.Optimizer]] = [
             (options.learning_rate, torch.optim.AdamW(groups, lr=options.learning_rate, betas=options.betas))
@@ -69,7 +76,7 @@ class _Optimizers:
         """Scale every peak learning rate by `share`."""
         for peak, optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = peak * share
+                group["lr"] = peak * share * group.get("share", 1.0)
 
     def zero_grad(self) -> None:
         """Drop all gradients."""

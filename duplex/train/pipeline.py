@@ -72,8 +72,8 @@ class Pipeline:
         """Synthesize every corpus."""
         p = self.preset
         plan: list[tuple[str, Kind, float]] = [
-            ("agent", "agent", p.agent_hours),
             ("asr", "asr", p.asr_hours),
+            ("agent", "agent", p.agent_hours),
             ("split_turns", "split_turns", p.split_turn_hours),
             ("backchannels", "backchannels", p.event_hours),
             ("noise", "noise", 3 * p.event_hours),

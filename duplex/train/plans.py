@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from duplex.train.voices import AGENT_VOICE, HELDOUT_VOICES, TRAIN_VOICES, Voice, sample_voice
 from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_dialogue, vocabulary
 
-_DIALOGUE_SHARE = 0.85  # of the asr corpus; the rest is random words, so that the encoder learns sounds, not sentences
+_DIALOGUE_SHARE = 0.75  # of the asr corpus; the rest is random words, so that the encoder learns sounds, not sentences
 _VOCABULARY_DIALOGUES = 4_000
-_WHOLE_REPLY_SHARE = 0.72
+_WHOLE_REPLY_SHARE = 0.58
 _FRAGMENT_SHARE = 0.12
 _HESITATION_SHARE = 0.3
 _HESITATIONS = ("um", "uh")

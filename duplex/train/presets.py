@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from duplex.model.codec import IstftDims
+from duplex.model.codec import GeneratorDims, IstftDims
 from duplex.model.encoder import DISTANCE_POSITIONS, EncoderDims
 from duplex.model.speech_decoder import SpeechDecoderDims
 from duplex.train.corpus import CLIPS_PER_SHARD
@@ -24,7 +24,7 @@ class Preset:
     llm: TextLlmDims
     encoder: EncoderDims
     codes: int
-    codec: IstftDims
+    codec: GeneratorDims | IstftDims
     decoder: SpeechDecoderDims
     text_steps: LoopOptions
     ctc_steps: LoopOptions
@@ -40,8 +40,8 @@ class Preset:
 
 
 TINY = Preset(
-    asr_hours=9.0,
-    agent_hours=5.0,
+    asr_hours=12.0,
+    agent_hours=7.0,
     split_turn_hours=2.0,
     event_hours=0.15,
     test_hours=0.6,
@@ -52,9 +52,9 @@ TINY = Preset(
     codes=1024,
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
-    text_steps=LoopOptions(steps=5400, learning_rate=2e-3, matrix_rate=0.02),
-    ctc_steps=LoopOptions(steps=9000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
-    character_steps=3450,
+    text_steps=LoopOptions(steps=6200, learning_rate=2e-3, matrix_rate=0.02),
+    ctc_steps=LoopOptions(steps=11500, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
+    character_steps=3400,
     adapter_steps=LoopOptions(steps=700, learning_rate=2e-3, warmup=30, matrix_rate=0.006),
     state_steps=LoopOptions(steps=260, learning_rate=2e-3, warmup=10),
     codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150, matrix_rate=0.02),

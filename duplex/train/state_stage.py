@@ -35,8 +35,7 @@ def item_of(scenario: Scenario, writer: DialogueWriter, rng: random.Random) -> S
         labels = [DONT_CARE] * zeros + labels
     before = conversation_before(writer, scenario.context, rng, cut=False)
     reply = scenario.turn.reply if scenario.turn is not None else None
-    text = scenario.user_text if scenario.turn is not None else ""
-    return Spoken(features, text, before, reply, labels)
+    return Spoken(features, scenario.user_text, before, reply, labels)
 
 
 def state_items(pools: ClipPools, writer: DialogueWriter, seed: int) -> Iterator[Spoken]:

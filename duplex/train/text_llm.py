@@ -13,6 +13,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from duplex.model.chat import ChatFormat
 from duplex.model.llm import load_tokenizer
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.world import Dialogue, all_replies, answer_is_right, sample_dialogue
+from duplex.train.world.numbers import NUMBER_WORDS
 
 BLANK = "<|blank|>"
 AUDIO_START = "<|audio|>"
@@ -31,13 +33,17 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", BLANK, AUDIO_START, "
 ROLE = "You are a friendly voice assistant."
 TEMPLATE = f"<|im_start|>system\n{ROLE}<|im_end|>\n<|im_start|>user\n<audio><|im_end|>\n<|im_start|>assistant\n"
 IGNORED = -100
+COMMON_INTENTS = 14  # a word of at least so many intents carries little
+ALIKE_WORDS = 6
+MISHEARD_SHARE = 0.4  # of the spoken turns
+MISHEARD_WORDS = 0.2  # of the common words in them
 
 
 @dataclass(frozen=True)
 class TextLlmDims:
     """Sizes of the small Qwen2."""
 
-    vocabulary: int = 640
+    vocabulary: int = 1800
     hidden: int = 256
     layers: int = 5
     heads: int = 4
@@ -107,15 +113,50 @@ def new_model(dims: TextLlmDims, tokenizer: Any) -> Any:
     return Qwen2ForCausalLM(config)
 
 
+class Mishearing:
+    """What a recogniser makes of a user's turn: now and then a common word becomes one that is spelled alike.
+
+    Only words of many intents are touched, never what the answer hangs on: the LLM learns to read past slips, not to
+    guess.
+    """
+
+    def __init__(self, seed: int, dialogues: int = 4000) -> None:
+        rng = random.Random(seed)
+        intents: dict[str, set[str]] = {}
+        for _ in range(dialogues):
+            for turn in sample_dialogue(rng, "train").turns:
+                for word in turn.user.split():
+                    intents.setdefault(word, set()).add(turn.intent)
+        self._alike = {
+            word: get_close_matches(word, intents, n=ALIKE_WORDS + 1, cutoff=0.4)[1:]
+            for word, where in intents.items()
+            if len(where) >= COMMON_INTENTS and word not in NUMBER_WORDS
+        }
+
+    def __call__(self, text: str, rng: random.Random) -> str:
+        """The text as heard: most often as it was said."""
+        if rng.random() > MISHEARD_SHARE:
+            return text
+        heard = []
+        for word in text.split():
+            alike = self._alike.get(word)
+            if alike is None or rng.random() > MISHEARD_WORDS:
+                heard.append(word)
+            elif alike and rng.random() < 0.7:  # the others are lost
+                heard.append(rng.choice(alike))
+        return " ".join(heard) or text
+
+
 class DialogueWriter:
     """Writes dialogues as token ids with targets, the user's turns as text or as a stream of positions."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, mishear: Mishearing | None = None) -> None:
         def encode(text: str) -> list[int]:
             ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
             return ids
 
         self.encode = encode
+        self.mishear = mishear
         self.decode = tokenizer.decode
         self.piece = tokenizer.convert_ids_to_tokens
         self.chat = ChatFormat.from_template(TEMPLATE, encode)
@@ -149,7 +190,7 @@ class DialogueWriter:
         return ids, [ends[i] for i in following]
 
     def write(
-        self, dialogue: Dialogue, rng: random.Random, speech: float = 0.7
+        self, dialogue: Dialogue, rng: random.Random, speech: float = 0.6
     ) -> tuple[list[int], list[int], list[int]]:
         """(ids, targets, kinds): targets[i] is what position i predicts; kinds 2 reply, 1 user, 0 nothing."""
         ids = self.chat.system(None if rng.random() < 0.9 else rng.choice(("", "You are kind.", "Be brief.")))
@@ -166,7 +207,8 @@ class DialogueWriter:
             add(self.chat.prefix)
             if spoken:
                 add([self.audio_start] * PROMPT_POSITIONS)
-                add(*self.stream(turn.user, rng), kind=1)
+                heard = self.mishear(turn.user, rng) if self.mishear else turn.user
+                add(*self.stream(heard, rng), kind=1)
             else:
                 pieces = self.encode(turn.user)
                 add(pieces, [*pieces[1:], self.chat.end_of_turn], kind=1)
@@ -208,6 +250,21 @@ def pad(group: Sequence[tuple[list[int], list[int], list[int]]]) -> tuple[Tensor
     for column, filler in enumerate((0, IGNORED, 0)):
         columns.append(torch.tensor([row[column] + [filler] * (length - len(row[column])) for row in group]))
     return columns[0], columns[1], columns[2]
+
+
+BLURRED_SHARE = 0.3  # of the user's positions hold a second piece too,
+BLUR_MOST = 0.45  # with up to this weight: what an adapter is not sure of
+
+
+def blurred(embeddings: Tensor, kinds: Tensor) -> Tensor:
+    """Embeddings [batch, length, dim] with some of the user's positions mixed with another one of the user's."""
+    at = (kinds == 1).nonzero()
+    share = torch.rand(len(at), 1, device=embeddings.device) * BLUR_MOST
+    share = share * (torch.rand(len(at), 1, device=embeddings.device) < BLURRED_SHARE)
+    rows, columns = at.unbind(1)
+    own = embeddings[rows, columns]
+    mixed = own + share * (own[torch.randperm(len(at), device=own.device)] - own)
+    return embeddings.index_put((rows, columns), mixed)
 
 
 USER_WEIGHT = 0.15  # of predicting the user's next piece, beside 1 for the reply
@@ -275,7 +332,8 @@ def run(
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
         ids, targets, kinds = (t.to(device) for t in batch)
-        return language_loss(model(ids, use_cache=False).logits, targets, kinds)
+        embeddings = blurred(model.get_input_embeddings()(ids), kinds)
+        return language_loss(model(inputs_embeds=embeddings, use_cache=False).logits, targets, kinds)
 
     def evaluate() -> dict[str, float]:
         return {
@@ -283,8 +341,9 @@ def run(
             "right_test": text_accuracy(model, writer, "test", 60, seed + 2),
         }
 
+    misheard = DialogueWriter(tokenizer, Mishearing(seed))
     train(
-        "text-llm", model, batches(writer, 2048, seed + steps_done(folder)), loss_of, folder, options,
+        "text-llm", model, batches(misheard, 2048, seed + steps_done(folder)), loss_of, folder, options,
         device=device, evaluate=evaluate, evaluate_every=800,
     )  # fmt: skip
     model.to(torch.bfloat16).save_pretrained(llm_folder)

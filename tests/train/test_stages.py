@@ -13,11 +13,13 @@ from duplex.core.types import SamplingParams
 from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Conversation
 from duplex.model.checkpoint import load_checkpoint
+from duplex.model.codec import GeneratorDims
 from duplex.model.encoder import EncoderDims
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
+from duplex.train import codec_stage
 from duplex.train.cli import main
-from duplex.train.codec_stage import MelFrames
+from duplex.train.codec_stage import CodecTrainer, MelFrames
 from duplex.train.ctc_stage import (
     CtcModel,
     _warp,
@@ -221,8 +223,36 @@ def test_training_with_muon_goes_on_where_it_stopped(tmp_path):
     assert ((whole(torch.eye(4)) - torch.arange(4.0)[:, None]).square().mean() < 0.5).item()
 
 
+def test_slow_parts_move_at_a_share_of_the_rate(tmp_path):
+    module = torch.nn.ModuleDict({"fast": torch.nn.Linear(4, 4), "slow": torch.nn.Linear(4, 4)})
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    def loss_of(_: object) -> dict[str, torch.Tensor]:
+        return {"loss": sum(part(torch.eye(4)).sum() for part in module.values())}
+
+    options = LoopOptions(2, learning_rate=0.1, warmup=1, bf16=False, weight_decay=0.0, slow_parts=("slow",))
+    train("t", module, iter(lambda: 0, 1), loss_of, tmp_path, options)
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in module.named_parameters()}
+    assert moved["slow.weight"] == pytest.approx(options.slow_share * moved["fast.weight"], rel=1e-3)
+    assert moved["fast.weight"] > 0
+
+
 def test_mel_frames_match_the_hop():
     assert MelFrames(150)(torch.zeros(2, 24000)).shape == (2, 80, 160)
+
+
+def test_the_official_kind_of_codec_trains_too(tmp_path):
+    dims = GeneratorDims(16, 32, (8, 5, 5, 3), (16, 11, 11, 5), "1", (3,), ((1, 3),))
+    times = np.arange(48_000) / 16_000
+    clips = [(8000 * np.sin(2 * np.pi * hertz * times)).astype(np.int16) for hertz in (150, 220, 330)]
+    options = LoopOptions(steps=12, learning_rate=2e-3, warmup=1, matrix_rate=0.0, bf16=False)
+    trainer = codec_stage.run(clips, tmp_path, dims, 32, options, 1)
+    torch.manual_seed(1)
+    untrained = CodecTrainer(dims, 32).eval()
+    audio = next(codec_stage.segments(clips, 4, 12, 600, 2))
+    with torch.inference_mode():
+        assert trainer.codes(audio).shape == (4, 12)
+        assert trainer.eval()(audio)["mel"] < untrained(audio)["mel"]
 
 
 def test_teacher_forcing_equals_streaming_with_padding():
@@ -241,11 +271,11 @@ def test_teacher_forcing_equals_streaming_with_padding():
 
 def test_presets_fit_the_size_promise():
     """Parameters of the shipped preset in 16 bit stay under 40 MB."""
-    from duplex.model.codec import IstftDecoder
+    from duplex.model.codec import make_generator
     from duplex.model.encoder import SpeechEncoder
 
     preset = PRESETS["tiny"]
-    modules = (SpeechEncoder(preset.encoder), SpeechDecoder(preset.decoder), IstftDecoder(preset.codec))
+    modules = (SpeechEncoder(preset.encoder), SpeechDecoder(preset.decoder), make_generator(preset.codec))
     llm = preset.llm
     block = (
         llm.hidden * (2 * llm.hidden + 2 * llm.hidden * llm.kv_heads // llm.heads) + 3 * llm.hidden * llm.feed_forward

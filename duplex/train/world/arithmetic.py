@@ -130,9 +130,9 @@ def _register(operator: str, weight: float) -> None:
 
 
 _register("plus", 9)
-_register("minus", 7)
-_register("times", 5)
-_register("divided by", 2.5)
+_register("minus", 11)
+_register("times", 10)
+_register("divided by", 4)
 
 
 def _counting(start: int, stop: int) -> str:

@@ -40,13 +40,13 @@ def _echo_turn(talk: Talk, user: str, words: str, name: str, apology: str = "") 
     return Turn(user, f"{apology}{sentence(words)}.", name, ((words,),))
 
 
-@intent("repeat.word", 7)
+@intent("repeat.word", 10)
 def _repeat_word(talk: Talk) -> Turn:
     word = talk.rng.choice(lexicon.REPEAT_NOUNS + lexicon.REPEAT_ADJECTIVES)
     return _echo_turn(talk, talk.say(_REPEAT, x=word), word, "repeat.word")
 
 
-@intent("repeat.phrase", 7)
+@intent("repeat.phrase", 9)
 def _repeat_phrase(talk: Talk) -> Turn:
     rng = talk.rng
     noun, adjective = rng.choice(lexicon.REPEAT_NOUNS), rng.choice(lexicon.REPEAT_ADJECTIVES)
@@ -66,7 +66,7 @@ def _repeat_phrase(talk: Talk) -> Turn:
     return Turn(turn.user, turn.reply, turn.intent, ((words,),))
 
 
-@intent("spell", 5)
+@intent("spell", 8)
 def _spell(talk: Talk) -> Turn:
     def spelled(later: Talk, user: str, word: str) -> Turn:
         def follow(again: Talk) -> Turn:

@@ -7,6 +7,7 @@ _ONES = (
 ).split()
 _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 
+NUMBER_WORDS = frozenset((*_ONES, *_TENS, "hundred", "thousand"))
 ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
 
 
