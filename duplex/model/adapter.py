@@ -55,6 +55,14 @@ class Adapter(nn.Module):
             self.rest = nn.Linear(2 * width, dims.llm_dim)
         self._relu = two or dims.activation == "relu"
 
+    def rest_parts(self) -> list[nn.Module]:
+        """The modules behind what is added to pieces; none where outputs are not read as pieces."""
+        return [] if self.dims.piece_width is None else [self.rest]
+
+    def piece_parts(self) -> list[nn.Module]:
+        """All other modules."""
+        return [module for module in self.children() if module not in self.rest_parts()]
+
     def _finish(self, hidden: Tensor, norm: nn.Module) -> Tensor:
         hidden = norm(hidden.transpose(1, 2)).transpose(1, 2) if isinstance(norm, nn.LayerNorm) else norm(hidden)
         return F.relu(hidden) if self._relu else F.gelu(hidden)

@@ -24,8 +24,10 @@ from duplex.model.adapter import Adapter, as_pieces
 from duplex.model.encoder import SpeechEncoder
 from duplex.train.corpus import Utterance
 from duplex.train.ctc_stage import (
+    AUGMENTED_SHARE,
     BLANK_ID,
     CHARACTER_WEIGHT,
+    STRENGTH,
     CtcHeads,
     characters,
     ctc_loss,
@@ -46,7 +48,9 @@ ALIGN_WEIGHT = 0.5
 ALIGN_WIDTH = 0.2  # as `piece_width`, for adapters without one
 PIECE_WEIGHT = 3.0  # of a piece beside a blank
 CTC_WEIGHT = 0.7
+MASKED_SHARE = 0.7  # of the batches, while the encoder learns
 STATE_WEIGHT = 1.0
+REST_WEIGHT = 1.0
 
 
 @dataclass
@@ -90,34 +94,35 @@ class ListenModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Losses of one batch; `masked` is the padded, masked features [batch, frames, 80].
 
-        What was heard counts while the encoder moves; with the LLM, the decision and the reply do.
+        Without the LLM what was heard counts (CTC, and the adapter's pieces); with it, the decision and the reply.
         """
         lengths = [(len(item.features) - CHUNK_FRAMES + NEW_FRAMES) // NEW_FRAMES * 4 for item in batch]
         encoded = self.encoder(masked.to(self.prompt_embeddings.device))
         adapted = self.adapter(encoded)
-        heard = self._heard_losses(batch, writer, encoded, adapted, lengths) if self.hearing_moves else {}
         if not with_llm:
-            return heard
+            return self._heard_losses(batch, writer, encoded, adapted, lengths)
         losses = self._language_losses(batch, writer, adapted, lengths)
         state = losses.get("state", losses["reply"] * 0.0)
-        together = losses["reply"] + STATE_WEIGHT * state + heard.get("loss", 0.0)
-        return {**heard, **losses, "loss": together}
+        rest = self._rest_size(adapted, lengths)
+        return {**losses, "rest": rest, "loss": losses["reply"] + STATE_WEIGHT * state + REST_WEIGHT * rest}
 
-    @property
-    def hearing_moves(self) -> bool:
-        """Whether the encoder is being trained."""
-        return next(self.encoder.parameters()).requires_grad
+    def _rest_size(self, adapted: Tensor, lengths: list[int]) -> Tensor:
+        """Mean square of what the adapter adds to the pieces, in units of the LLM's embeddings."""
+        table = self.llm.get_input_embeddings().weight
+        rest = adapted[..., table.shape[1] :].float()
+        rows = torch.cat([row[: length // 2] for row, length in zip(rest, lengths, strict=True)])
+        return rows.square().mean() / table.float().square().mean() if rows.numel() else rest.sum()
 
     def _heard_losses(
         self, batch: Sequence[Spoken], writer: DialogueWriter, encoded: Tensor, adapted: Tensor, lengths: list[int]
     ) -> dict[str, Tensor]:
         """What was heard: CTC, and the adapter's pieces."""
         by_character, by_piece = self.heads.log_probs(encoded)
+        align = self._align_loss(adapted, by_piece, batch, lengths, writer)
         frames = torch.tensor(lengths)
         letters = ctc_loss(by_character, [characters(item.text) for item in batch], frames)
         pieces = ctc_loss(by_piece, [piece_targets(writer.encode(item.text)) for item in batch], frames)
         ctc = pieces + CHARACTER_WEIGHT * letters
-        align = self._align_loss(adapted, by_piece, batch, lengths, writer)
         return {"loss": ALIGN_WEIGHT * align + CTC_WEIGHT * ctc, "align": align, "ctc": ctc}
 
     def _align_loss(
@@ -232,7 +237,8 @@ def adapter_items(corpus: Sequence[Utterance], writer: DialogueWriter, seed: int
         for utterance in usable:
             assert utterance.turn is not None
             before = conversation_before(writer, utterance.context, rng, cut=rng.random() < 0.2)
-            yield Spoken(stream_features(placed(utterance, rng)), utterance.text, before, utterance.turn.reply)
+            pcm = placed(utterance, rng, STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0)
+            yield Spoken(stream_features(pcm), utterance.text, before, utterance.turn.reply)
 
 
 def grouped(items: Iterator[Spoken], size: int) -> Iterator[list[Spoken]]:
@@ -254,23 +260,22 @@ def run(
     *,
     name: str,
     batch: int,
+    trained: Sequence[nn.Module | nn.Parameter],
     with_llm: bool,
     device: str = "cpu",
 ) -> None:
-    """Train on `items`; the LLM stays as it is."""
-    model.llm.requires_grad_(False)
-    for part in (model.encoder, model.heads, model.adapter):
-        part.requires_grad_(not with_llm or bool(options.slow_parts))
-    model.prompt_embeddings.requires_grad_(with_llm)
-    model.state_head.requires_grad_(with_llm)
-    if model.adapter.dims.piece_width is not None:
-        model.adapter.rest.requires_grad_(with_llm)
+    """Train the parts `trained` on `items`; everything else stays as it is, the LLM always."""
+    for part in (model.llm, model):
+        part.requires_grad_(False)
+    for trainable in trained:
+        trainable.requires_grad_(True)
     rng = random.Random(1)
+    masked_share = MASKED_SHARE if model.encoder in trained else 0.0
 
     def loss_of(group: Any) -> dict[str, Tensor]:
         features, _ = pad_features([vary_voice(item.features, rng) for item in group])
         fill = model.encoder.global_cmvn.mean.cpu()
-        masked = mask_features(features, rng, fill) if rng.random() < 0.7 else features
+        masked = mask_features(features, rng, fill) if rng.random() < masked_share else features
         out: dict[str, Tensor] = model(group, writer, masked, with_llm=with_llm)
         return out
 

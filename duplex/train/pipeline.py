@@ -109,21 +109,29 @@ class Pipeline:
         )  # fmt: skip
 
     def adapter(self) -> None:
-        """Adapter on single turns, without the LLM; the encoder moves along."""
-        model, writer = self._listen_model("ctc")
-        items = listen_stage.adapter_items(load_corpus(self.corpus("asr")), writer, self.seed)
-        listen_stage.run(
-            model, writer, items, self.work / "adapter", self.preset.adapter_steps, name="adapter",
-            batch=self.preset.adapter_batch, with_llm=False, device=self.device,
-        )  # fmt: skip
+        """Adapter on single turns, without the LLM: with the encoder moving along, then alone."""
+        p = self.preset
+        for name, before, options in (
+            ("adapter", "ctc", p.adapter_steps),
+            ("adapter_alone", "adapter", p.adapter_alone_steps),
+        ):
+            model, writer = self._listen_model(before)
+            items = listen_stage.adapter_items(load_corpus(self.corpus("asr")), writer, self.seed)
+            hearing = (model.encoder, model.heads) if name == "adapter" else ()
+            listen_stage.run(
+                model, writer, items, self.work / name, options, name=name, batch=p.adapter_batch,
+                trained=(*hearing, *model.adapter.piece_parts()), with_llm=False, device=self.device,
+            )  # fmt: skip
 
     def state(self) -> None:
-        """State head and prompt embeddings on timed turns; encoder, adapter and LLM stand still."""
-        model, writer = self._listen_model("adapter")
+        """State head, prompt embeddings and the adapter's rest on timed turns; all others stand still."""
+        model, writer = self._listen_model("adapter_alone")
         pools = load_pools(*(self.corpus(name) for name in ("asr", "split_turns", "backchannels", "noise")))
         listen_stage.run(
             model, writer, state_items(pools, writer, self.seed), self.work / "state", self.preset.state_steps,
-            name="state", batch=self.preset.adapter_batch, with_llm=True, device=self.device,
+            name="state", batch=self.preset.adapter_batch,
+            trained=(model.prompt_embeddings, model.state_head, *model.adapter.rest_parts()), with_llm=True,
+            device=self.device,
         )  # fmt: skip
 
     def codec(self) -> None:

@@ -18,7 +18,7 @@ from duplex.bench.script import AfterReply, At, DuringReply, Typed, Utterance
 from duplex.train.voices import HELDOUT_VOICES, Voice, synthesize
 from tests.fakes.server_process import ROOT, running_server
 
-RMS = Voice("flite", "rms")
+INTERRUPTING = Voice("espeak", "en-us+m7")
 OPTIONS = ClientOptions(reply_timeout_sec=15.0, tail_sec=0.5, limit_sec=90.0)
 
 
@@ -36,13 +36,30 @@ def replies(log: ConversationLog) -> list[str]:
     return [text.lower() for text in log.reply_texts]
 
 
-async def test_spoken_greetings_are_answered_aloud(url: str) -> None:
-    """Hearing is the shipped model's weak side (its model card says how weak): greetings are what it surely hears."""
-    voices = [voice for voice in HELDOUT_VOICES if voice.engine == "espeak"]
-    script = [Utterance(say("hello", voices[0]), At(0.5)), Utterance(say("hello", voices[8]), AfterReply(0.8))]
+SPOKEN = [
+    ("hello", "hello"),
+    ("what is the capital of france", "paris"),
+    ("what color is the sky", "blue"),
+    ("what does a dog say", "woof"),
+    ("what is the opposite of hot", "cold"),
+    ("what day comes after monday", "tuesday"),
+]
+UNTRAINED = ("en-us+f4", "en-us+m7", "en-gb+klatt4")
+
+
+@pytest.mark.parametrize("voice", UNTRAINED)
+async def test_spoken_questions_are_answered_right_and_aloud(url: str, voice: str) -> None:
+    """One conversation in a voice that training never heard; one slip of six is forgiven, silence is not."""
+    assert voice in {v.name for v in HELDOUT_VOICES}
+    script = [
+        Utterance(say(question, Voice("espeak", voice)), AfterReply(0.8) if number else At(0.5))
+        for number, (question, _) in enumerate(SPOKEN)
+    ]
     log = await converse(url, script, OPTIONS)
-    assert len(replies(log)) == 2
-    assert all("hello" in reply for reply in replies(log)), replies(log)
+    heard = replies(log)
+    assert len(heard) == len(SPOKEN), heard
+    wrong = [text for text, (_, expected) in zip(heard, SPOKEN, strict=True) if expected not in text]
+    assert len(wrong) <= 1, wrong
     assert log.stale_frames == 0
     for answer in log.answers():
         assert answer.audible_ms is not None
@@ -71,7 +88,7 @@ LONG = "One, two, three, four, five, six, seven, eight, nine, ten. A cat says me
 async def test_an_interruption_stops_the_reply_and_is_answered(url: str) -> None:
     script = [
         Typed(LONG, At(0.3), role="agent"),
-        Utterance(say("what is the capital of france", RMS), DuringReply(1.5)),
+        Utterance(say("what is the capital of france", INTERRUPTING), DuringReply(1.5)),
     ]
     log = await converse(url, script, OPTIONS)
     (cut,) = log.of_type("cut")
@@ -85,7 +102,7 @@ async def test_an_interruption_stops_the_reply_and_is_answered(url: str) -> None
     assert log.texts[0].text.strip().startswith(heard)
     assert len(heard) < len(LONG)
     assert len(replies(log)) == 2
-    assert replies(log)[-1]
+    assert "paris" in replies(log)[-1]
 
 
 async def test_what_was_said_is_remembered_across_turns(url: str) -> None:

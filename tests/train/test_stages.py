@@ -58,7 +58,15 @@ def test_trained_checkpoint_answers(trained):
 
 def test_every_stage_leaves_a_log_a_curve_and_its_time(trained):
     work, _ = trained
-    for stage, steps in (("text_llm", 4), ("ctc", 4), ("adapter", 2), ("state", 2), ("codec", 4), ("speech", 4)):
+    for stage, steps in (
+        ("text_llm", 4),
+        ("ctc", 4),
+        ("adapter", 2),
+        ("adapter_alone", 2),
+        ("state", 2),
+        ("codec", 4),
+        ("speech", 4),
+    ):
         assert (work / stage / "curve.png").read_bytes().startswith(b"\x89PNG")
         assert json.loads((work / stage / "time.json").read_text())["steps"] == steps
 
@@ -95,7 +103,15 @@ def test_a_checkpoint_of_other_sizes_is_refused(trained, tmp_path, capsys):
 def _standing_still(preset: Preset) -> Preset:
     none = {
         name: dataclasses.replace(getattr(preset, name), steps=1, learning_rate=0.0, matrix_rate=0.0)
-        for name in ("text_steps", "ctc_steps", "adapter_steps", "state_steps", "codec_steps", "decoder_steps")
+        for name in (
+            "text_steps",
+            "ctc_steps",
+            "adapter_steps",
+            "adapter_alone_steps",
+            "state_steps",
+            "codec_steps",
+            "decoder_steps",
+        )
     }
     return dataclasses.replace(preset, **none)
 
