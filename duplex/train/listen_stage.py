@@ -50,7 +50,7 @@ PIECE_WEIGHT = 3.0  # of a piece beside a blank
 CTC_WEIGHT = 0.7
 MASKED_SHARE = 0.7  # of the batches, while the encoder learns
 STATE_WEIGHT = 1.0
-REST_WEIGHT = 1.0
+REST_WEIGHT = 0.3
 
 
 @dataclass

@@ -27,7 +27,8 @@ from duplex.train.state_stage import state_items
 from duplex.train.text_llm import AUDIO_START, DialogueWriter
 from duplex.train.warm_start import WarmStart
 
-PIECE_WIDTH = 0.2  # of AdapterDims
+LEARNED_WIDTH = 0.2  # of AdapterDims while the adapter is trained,
+PIECE_WIDTH = 0.08  # and afterwards: narrower mixtures are read better, wider ones are learned better
 STAGES = ("data", "text", "ctc", "adapter", "state", "codec", "speech", "export")
 
 
@@ -181,7 +182,10 @@ class Pipeline:
         llm, writer = self._llm()
         ctc = CtcModel(self.preset.encoder, len(self._tokenizer()))
         dims = AdapterDims(
-            self.preset.encoder.dim, self.preset.llm.hidden, self.preset.adapter_kernel, piece_width=PIECE_WIDTH
+            self.preset.encoder.dim,
+            self.preset.llm.hidden,
+            self.preset.adapter_kernel,
+            piece_width=LEARNED_WIDTH if stage in ("ctc", "adapter") else PIECE_WIDTH,
         )
         torch.manual_seed(self.seed)
         model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.encode(AUDIO_START)[0])

@@ -32,7 +32,7 @@ _SPEECH_PEAK_DB = (-12.0, 0.0)
 _BACKGROUND_PEAK_DB = (-42.0, -30.0)
 _ROOM_PEAK_DB = (-70.0, -48.0)  # noise floor where nothing is said
 _LATE_CLICK_SHARE = 0.1
-_AGENT_SPEAKING_SHARE = 0.85  # of backchannels and noises; a listener hums while the other one talks
+_AGENT_SPEAKING_SHARE = 0.95  # of backchannels and noises; a listener hums while the other one talks
 _KIND_WEIGHTS: dict[Kind, float] = {
     "turn": 0.42,
     "paused": 0.24,
@@ -41,7 +41,7 @@ _KIND_WEIGHTS: dict[Kind, float] = {
     "noise": 0.08,
     "background_speech": 0.06,
 }
-_SHORT_TURN_SHARE = 0.3  # of single turns: "hello" is over as soon as it is begun, and rare among clips
+_SHORT_TURN_SHARE = 0.5  # of single turns: "hello" is over as soon as it is begun, and rare among clips
 _SHORT_TURN_WORDS = 2
 _NOT_A_TURN = frozenset({"unclear.unfinished"})  # half a sentence is a pause here, never an end
 

@@ -37,7 +37,7 @@ def replies(log: ConversationLog) -> list[str]:
 
 
 SPOKEN = [
-    ("hello", "hello"),
+    ("good morning", "good morning"),
     ("what is the capital of france", "paris"),
     ("what color is the sky", "blue"),
     ("what does a dog say", "woof"),
