@@ -20,16 +20,26 @@ import numpy.typing as npt
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
 from duplex.train.augment import EVENT_MAKERS
-from duplex.train.plans import Clip, plan_agent, plan_asr, plan_backchannels, plan_split_turns, plan_unseen_voices
+from duplex.train.plans import (
+    HELDOUT,
+    TRAINING,
+    Cast,
+    Clip,
+    plan_agent,
+    plan_asr,
+    plan_backchannels,
+    plan_split_turns,
+    plan_unseen_voices,
+)
 from duplex.train.voices import AGENT_VOICE, SAMPLE_RATE, Pcm, SilentSpeechError, speech_bounds, synthesize
-from duplex.train.world import Split, Turn
+from duplex.train.world import Turn
 
 Kind = Literal["asr", "unseen_voices", "agent", "split_turns", "backchannels", "noise"]
 
 CLIPS_PER_SHARD = 400
 _AGENT_MARGIN = SAMPLE_RATE // 20  # 50 ms of silence kept around what the agent says
 _SYNTHESIS_THREADS = 2  # each waits for an engine process, so threads are enough
-_PLANS: dict[str, Callable[[random.Random, Split], Iterator[Clip]]] = {
+_PLANS: dict[str, Callable[[random.Random, Cast], Iterator[Clip]]] = {
     "asr": plan_asr,
     "unseen_voices": plan_unseen_voices,
     "agent": plan_agent,
@@ -59,7 +69,13 @@ class Utterance:
 
 
 def build_corpus(
-    kind: Kind, out: Path, hours: float, seed: int = 1, split: Split = "train", shard_clips: int = CLIPS_PER_SHARD
+    kind: Kind,
+    out: Path,
+    hours: float,
+    seed: int = 1,
+    *,
+    cast: Cast = TRAINING,
+    shard_clips: int = CLIPS_PER_SHARD,
 ) -> None:
     """Synthesize shards into `out` until they hold `hours` of audio; shards already there are kept and counted.
 
@@ -73,15 +89,15 @@ def build_corpus(
     wanted_sec = hours * 3600.0
     with (
         (out / ".lock").open("w") as lock,
-        tqdm(total=round(wanted_sec), unit="s", desc=f"{kind} {split}") as progress,
+        tqdm(total=round(wanted_sec), unit="s", desc=f"{kind} {cast.split}") as progress,
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
         done_sec, shard = 0.0, 0
         while done_sec < wanted_sec:
             if not (out / f"{shard:04d}.index.jsonl").exists():
-                rng = random.Random(f"{seed}/{kind}/{split}/{shard}")
+                rng = random.Random(f"{seed}/{kind}/{cast.split}/{shard}")
                 clips = (
-                    _noise_clips(rng, shard_clips) if kind == "noise" else _speech_clips(kind, rng, split, shard_clips)
+                    _noise_clips(rng, shard_clips) if kind == "noise" else _speech_clips(kind, rng, cast, shard_clips)
                 )
                 _write_shard(out, shard, clips)
             audio: npt.NDArray[np.int16] = np.load(out / f"{shard:04d}.audio.npy", mmap_mode="r")
@@ -118,8 +134,8 @@ def load_split_turns(folder: Path | str) -> list[tuple[Utterance, ...]]:
     return [tuple(parts) for parts in groups.values()]
 
 
-def _speech_clips(kind: Kind, rng: random.Random, split: Split, count: int) -> list[tuple[Clip, Pcm]]:
-    plan = _PLANS[kind](rng, split)
+def _speech_clips(kind: Kind, rng: random.Random, cast: Cast, count: int) -> list[tuple[Clip, Pcm]]:
+    plan = _PLANS[kind](rng, cast)
     clips = [next(plan) for _ in range(count)]
     while clips[-1].group >= 0 and (clip := next(plan)).group == clips[-1].group:
         clips.append(clip)
@@ -199,7 +215,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--split", choices=["train", "test"], default="train", help="test: held-out texts and voices")
     options = parser.parse_args()
-    build_corpus(options.kind, options.out, options.hours, options.seed, options.split)
+    cast = TRAINING if options.split == "train" else HELDOUT
+    build_corpus(options.kind, options.out, options.hours, options.seed, cast=cast)
 
 
 if __name__ == "__main__":

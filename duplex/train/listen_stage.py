@@ -1,5 +1,5 @@
-"""Stage 3: attach speech to the frozen LLM. First the adapter, with the encoder moving along; then the state head and
-the prompt embeddings on timed turns.
+"""Stage 3: attach speech to the frozen LLM. First the adapter, with the encoder moving along and then alone; then the
+state head and the prompt embeddings on timed turns.
 
 The adapter learns to put the embedding of each piece where CTC heard it. The second part's gradient passes through the
 LLM, whose weights never change.
@@ -45,7 +45,7 @@ from duplex.train.world import Dialogue, Turn
 POSITIONS_PER_CHUNK = 2
 STATE_CLASSES = 4
 ALIGN_WEIGHT = 0.5
-ALIGN_WIDTH = 0.2  # as `piece_width`, for adapters without one
+LEARNED_WIDTH = 0.2  # as `piece_width`, of AdapterDims while the adapter is trained and of adapters without one
 PIECE_WEIGHT = 3.0  # of a piece beside a blank
 CTC_WEIGHT = 0.7
 MASKED_SHARE = 0.7  # of the batches, while the encoder learns
@@ -116,9 +116,11 @@ class ListenModel(nn.Module):
     def _heard_losses(
         self, batch: Sequence[Spoken], writer: DialogueWriter, encoded: Tensor, adapted: Tensor, lengths: list[int]
     ) -> dict[str, Tensor]:
-        """What was heard: CTC, and the adapter's pieces."""
+        """What was heard: the adapter's pieces, and CTC while the encoder is trained."""
         by_character, by_piece = self.heads.log_probs(encoded)
         align = self._align_loss(adapted, by_piece, batch, lengths, writer)
+        if not by_piece.requires_grad:
+            return {"loss": ALIGN_WEIGHT * align, "align": align}
         frames = torch.tensor(lengths)
         letters = ctc_loss(by_character, [characters(item.text) for item in batch], frames)
         pieces = ctc_loss(by_piece, [piece_targets(writer.encode(item.text)) for item in batch], frames)
@@ -130,7 +132,7 @@ class ListenModel(nn.Module):
     ) -> Tensor:
         table = self.llm.get_input_embeddings().weight.float()
         norm = table.square().sum(-1).mean()
-        width = self.adapter.dims.piece_width or ALIGN_WIDTH
+        width = self.adapter.dims.piece_width or LEARNED_WIDTH
         terms = []
         for row, (item, length) in enumerate(zip(batch, lengths, strict=True)):
             positions = place_pieces(log_probs[row, :length].detach().cpu(), item.text, writer)

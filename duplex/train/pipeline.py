@@ -21,14 +21,14 @@ from duplex.train.ctc_stage import CtcModel
 from duplex.train.export import export
 from duplex.train.listen_stage import ListenModel
 from duplex.train.loop import fresh
+from duplex.train.plans import HELDOUT, Cast
 from duplex.train.presets import Preset
 from duplex.train.scenarios import load_pools
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import AUDIO_START, DialogueWriter
 from duplex.train.warm_start import WarmStart
 
-LEARNED_WIDTH = 0.2  # of AdapterDims while the adapter is trained,
-PIECE_WIDTH = 0.08  # and afterwards: narrower mixtures are read better, wider ones are learned better
+PIECE_WIDTH = 0.08  # of AdapterDims once the adapter is trained: narrower mixtures are read better, wider ones learned
 STAGES = ("data", "text", "ctc", "adapter", "state", "codec", "speech", "export")
 
 
@@ -80,7 +80,9 @@ class Pipeline:
             ("noise", "noise", 3 * p.event_hours),
         ]
         for name, kind, hours in plan:
-            build_corpus(kind, self.corpus(name), hours, self.seed, shard_clips=p.shard_clips)
+            build_corpus(
+                kind, self.corpus(name), hours, self.seed, cast=Cast(voices=p.voices), shard_clips=p.shard_clips
+            )
         self.evaluation_data()
 
     def evaluation_data(self) -> dict[str, Path]:
@@ -88,7 +90,7 @@ class Pipeline:
         p = self.preset
         known, new = self.corpus("unseen_voices"), self.corpus("asr_test")
         build_corpus("unseen_voices", known, p.test_hours, self.seed + 7, shard_clips=p.shard_clips)
-        build_corpus("asr", new, p.test_hours, self.seed + 6, split="test", shard_clips=p.shard_clips)
+        build_corpus("asr", new, p.test_hours, self.seed + 6, cast=HELDOUT, shard_clips=p.shard_clips)
         return {"known": known, "new": new}
 
     def text(self) -> None:
@@ -185,7 +187,7 @@ class Pipeline:
             self.preset.encoder.dim,
             self.preset.llm.hidden,
             self.preset.adapter_kernel,
-            piece_width=LEARNED_WIDTH if stage in ("ctc", "adapter") else PIECE_WIDTH,
+            piece_width=listen_stage.LEARNED_WIDTH if stage in ("ctc", "adapter") else PIECE_WIDTH,
         )
         torch.manual_seed(self.seed)
         model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.encode(AUDIO_START)[0])

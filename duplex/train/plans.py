@@ -3,7 +3,7 @@
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from duplex.train.voices import AGENT_VOICE, HELDOUT_VOICES, TRAIN_VOICES, Voice, sample_voice
@@ -35,26 +35,39 @@ class Clip:
     group: int = -1
 
 
-def _user_voice(rng: random.Random, split: Split) -> Voice:
-    return sample_voice(rng, TRAIN_VOICES if split == "train" else HELDOUT_VOICES)
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Which texts are said, and in whose voices."""
+
+    split: Split = "train"
+    voices: Sequence[Voice] = TRAIN_VOICES
+
+    def voice(self, rng: random.Random) -> Voice:
+        """One of the voices, varied."""
+        return sample_voice(rng, self.voices)
 
 
-def plan_asr(rng: random.Random, split: Split) -> Iterator[Clip]:
+TRAINING = Cast()
+HELDOUT = Cast("test", HELDOUT_VOICES)
+"""Texts and voices that are kept for evaluation."""
+
+
+def plan_asr(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     """User turns of whole dialogues, one voice per dialogue; the train split mixes in random words."""
-    words = vocabulary(random.Random(0), _VOCABULARY_DIALOGUES) if split == "train" else []
+    words = vocabulary(random.Random(0), _VOCABULARY_DIALOGUES) if cast.split == "train" else []
     while True:
-        voice = _user_voice(rng, split)
-        if split == "train" and rng.random() > _DIALOGUE_SHARE:
+        voice = cast.voice(rng)
+        if cast.split == "train" and rng.random() > _DIALOGUE_SHARE:
             yield Clip(" ".join(rng.choices(words, k=rng.randint(1, 6))), voice)
             continue
-        turns = sample_dialogue(rng, split).turns
+        turns = sample_dialogue(rng, cast.split).turns
         for position, turn in enumerate(turns):
             yield Clip(turn.user, voice, turn, tuple(turns[:position]))
 
 
-def plan_unseen_voices(rng: random.Random, split: Split) -> Iterator[Clip]:
+def plan_unseen_voices(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     """The train split's dialogues in voices that are kept for evaluation: hearing alone is put to the test."""
-    del split
+    del cast
     while True:
         voice = sample_voice(rng, HELDOUT_VOICES)
         turns = sample_dialogue(rng, "train").turns
@@ -62,9 +75,9 @@ def plan_unseen_voices(rng: random.Random, split: Split) -> Iterator[Clip]:
             yield Clip(turn.user, voice, turn, tuple(turns[:position]))
 
 
-def plan_agent(rng: random.Random, split: Split) -> Iterator[Clip]:
+def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     """Replies, parts of replies, and random words of replies, so that the decoder learns sounds, not sentences."""
-    del split  # the agent has one voice and says the same in both
+    del cast  # the agent has one voice and says the same in both
     words = sorted({word for reply in all_replies(random.Random(0), _VOCABULARY_DIALOGUES) for word in _words(reply)})
     said: set[str] = set()
     while True:
@@ -89,17 +102,17 @@ def _words(reply: str) -> list[str]:
     return re.findall(r"[a-z][a-z'-]+", reply.lower())
 
 
-def plan_split_turns(rng: random.Random, split: Split) -> Iterator[Clip]:
+def plan_split_turns(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     """User turns in two or three parts, cut where the text so far is unfinished, sometimes after a hesitation."""
     group = 0
     while True:
-        turns = sample_dialogue(rng, split).turns
+        turns = sample_dialogue(rng, cast.split).turns
         words = turns[-1].user.split()
         cuts = [i for i in range(1, len(words)) if words[i - 1] in _OPEN_WORDS]
         if not cuts:
             continue
         chosen = sorted(rng.sample(cuts, min(len(cuts), rng.choice((1, 1, 2)))))
-        voice = _user_voice(rng, split)
+        voice = cast.voice(rng)
         for first, last in zip([0, *chosen], [*chosen, len(words)], strict=True):
             text = " ".join(words[first:last])
             if last < len(words) and rng.random() < _HESITATION_SHARE:
@@ -108,7 +121,7 @@ def plan_split_turns(rng: random.Random, split: Split) -> Iterator[Clip]:
         group += 1
 
 
-def plan_backchannels(rng: random.Random, split: Split) -> Iterator[Clip]:
+def plan_backchannels(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     """Short listener sounds in many voices."""
     while True:
-        yield Clip(rng.choice(BACKCHANNELS), _user_voice(rng, split))
+        yield Clip(rng.choice(BACKCHANNELS), cast.voice(rng))

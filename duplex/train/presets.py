@@ -10,6 +10,7 @@ from duplex.model.speech_decoder import SpeechDecoderDims
 from duplex.train.corpus import CLIPS_PER_SHARD
 from duplex.train.loop import LoopOptions
 from duplex.train.text_llm import TextLlmDims
+from duplex.train.voices import TRAIN_VOICES, Voice
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ class Preset:
     shard_clips: int = CLIPS_PER_SHARD
     adapter_kernel: int = 5
     speech: dict[str, float] = field(default_factory=dict)  # entries of server.json
+    voices: tuple[Voice, ...] = TRAIN_VOICES  # of the users
 
 
 TINY = Preset(
-    asr_hours=12.0,
-    agent_hours=7.0,
+    asr_hours=15.0,
+    agent_hours=11.0,
     split_turn_hours=2.0,
     event_hours=0.15,
     test_hours=0.6,
@@ -50,6 +52,7 @@ TINY = Preset(
     encoder=EncoderDims(
         dim=192, heads=4, feed_forward=768, blocks=6, position_kind=DISTANCE_POSITIONS, subsampling_channels=64
     ),
+    adapter_kernel=9,  # wide enough to know that a piece was written already
     codes=1024,
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
@@ -98,6 +101,7 @@ SMOKE = Preset(
     adapter_batch=4,
     shard_clips=24,
     speech=TINY.speech,
+    voices=tuple(voice for voice in TRAIN_VOICES if voice.engine in ("flite", "espeak")),
 )
 
 PRESETS = {"tiny": TINY, "smoke": SMOKE}

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from duplex.audio.wav import write_wav
 from duplex.train.augment import EVENT_MAKERS, add_at_snr, background, reverberate, telephone, with_peak
-from duplex.train.plans import plan_split_turns
+from duplex.train.plans import HELDOUT, TRAINING, plan_split_turns
 from duplex.train.voices import (
     AGENT_VOICE,
     HELDOUT_VOICES,
@@ -181,7 +181,7 @@ def _turn_taking(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[
 
 def _pause(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
     track, voice = _start(rng, recipe)
-    plan = plan_split_turns(rng, recipe.scripts)
+    plan = plan_split_turns(rng, TRAINING if recipe.scripts == "train" else HELDOUT)
     clips = [next(plan)]
     while (clip := next(plan)).group == clips[0].group:
         clips.append(clip)

@@ -13,7 +13,6 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from torch.nn import functional as F
 
 from duplex.model.chat import ChatFormat
 from duplex.model.llm import load_tokenizer
+from duplex.train.hearing import Mishearing, blurred
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.world import Dialogue, all_replies, answer_is_right, sample_dialogue
-from duplex.train.world.numbers import NUMBER_WORDS
 
 BLANK = "<|blank|>"
 AUDIO_START = "<|audio|>"
@@ -33,10 +32,7 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", BLANK, AUDIO_START, "
 ROLE = "You are a friendly voice assistant."
 TEMPLATE = f"<|im_start|>system\n{ROLE}<|im_end|>\n<|im_start|>user\n<audio><|im_end|>\n<|im_start|>assistant\n"
 IGNORED = -100
-COMMON_INTENTS = 14  # a word of at least so many intents carries little
-ALIKE_WORDS = 6
-MISHEARD_SHARE = 0.4  # of the spoken turns
-MISHEARD_WORDS = 0.2  # of the common words in them
+REPEATED_PIECES = 0.06  # pieces that fill two positions, as an adapter writes some
 
 
 @dataclass(frozen=True)
@@ -104,47 +100,13 @@ def new_model(dims: TextLlmDims, tokenizer: Any) -> Any:
         num_attention_heads=dims.heads,
         num_key_value_heads=dims.kv_heads,
         max_position_embeddings=dims.max_positions,
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,  # a word to be repeated is looked up, not learned twice
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.03,
     )
     return Qwen2ForCausalLM(config)
-
-
-class Mishearing:
-    """What a recogniser makes of a user's turn: now and then a common word becomes one that is spelled alike.
-
-    Only words of many intents are touched, never what the answer hangs on: the LLM learns to read past slips, not to
-    guess.
-    """
-
-    def __init__(self, seed: int, dialogues: int = 4000) -> None:
-        rng = random.Random(seed)
-        intents: dict[str, set[str]] = {}
-        for _ in range(dialogues):
-            for turn in sample_dialogue(rng, "train").turns:
-                for word in turn.user.split():
-                    intents.setdefault(word, set()).add(turn.intent)
-        self._alike = {
-            word: get_close_matches(word, intents, n=ALIKE_WORDS + 1, cutoff=0.4)[1:]
-            for word, where in intents.items()
-            if len(where) >= COMMON_INTENTS and word not in NUMBER_WORDS
-        }
-
-    def __call__(self, text: str, rng: random.Random) -> str:
-        """The text as heard: most often as it was said."""
-        if rng.random() > MISHEARD_SHARE:
-            return text
-        heard = []
-        for word in text.split():
-            alike = self._alike.get(word)
-            if alike is None or rng.random() > MISHEARD_WORDS:
-                heard.append(word)
-            elif alike and rng.random() < 0.7:  # the others are lost
-                heard.append(rng.choice(alike))
-        return " ".join(heard) or text
 
 
 class DialogueWriter:
@@ -178,8 +140,9 @@ class DialogueWriter:
             if draw < 0.004:
                 piece = rng.randrange(1, self.first_special)
             if draw < 0.996:
-                ids.append(piece)
-                following.append(index + 1)
+                times = 2 if rng.random() < REPEATED_PIECES else 1
+                ids += [piece] * times
+                following += [index + 1] * times
             gap = min(4, int(rng.expovariate(1.0)))
             ids += [self.blank] * gap
             following += [index + 1] * gap
@@ -225,13 +188,27 @@ class DialogueWriter:
 
 
 PROMPT_POSITIONS = 5  # learned prompt embeddings before the audio of a turn
+DRILLED = ("arithmetic.", "repeat.", "number.", "again", "fact.can", "spell.", "count.")  # what takes most practice
+DRILLED_SHARE = 0.35  # of the dialogues have one of these
+
+
+def practice(rng: random.Random) -> Iterator[Dialogue]:
+    """Endless dialogues, the hard subjects more often than people ask for them."""
+    while True:
+        drilled = rng.random() < DRILLED_SHARE
+        while True:
+            dialogue = sample_dialogue(rng, "train")
+            if not drilled or any(turn.intent.startswith(DRILLED) for turn in dialogue.turns):
+                break
+        yield dialogue
 
 
 def batches(writer: DialogueWriter, tokens: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless padded batches of about `tokens` positions: ids, targets, kinds, each [batch, length]."""
     rng = random.Random(seed)
+    dialogues = practice(rng)
     while True:
-        pool = sorted((writer.write(sample_dialogue(rng, "train"), rng) for _ in range(512)), key=lambda x: len(x[0]))
+        pool = sorted((writer.write(next(dialogues), rng) for _ in range(512)), key=lambda x: len(x[0]))
         groups: list[list[tuple[list[int], list[int], list[int]]]] = [[]]
         for item in pool:
             if (len(groups[-1]) + 1) * len(item[0]) > tokens:
@@ -250,21 +227,6 @@ def pad(group: Sequence[tuple[list[int], list[int], list[int]]]) -> tuple[Tensor
     for column, filler in enumerate((0, IGNORED, 0)):
         columns.append(torch.tensor([row[column] + [filler] * (length - len(row[column])) for row in group]))
     return columns[0], columns[1], columns[2]
-
-
-BLURRED_SHARE = 0.3  # of the user's positions hold a second piece too,
-BLUR_MOST = 0.45  # with up to this weight: what an adapter is not sure of
-
-
-def blurred(embeddings: Tensor, kinds: Tensor) -> Tensor:
-    """Embeddings [batch, length, dim] with some of the user's positions mixed with another one of the user's."""
-    at = (kinds == 1).nonzero()
-    share = torch.rand(len(at), 1, device=embeddings.device) * BLUR_MOST
-    share = share * (torch.rand(len(at), 1, device=embeddings.device) < BLURRED_SHARE)
-    rows, columns = at.unbind(1)
-    own = embeddings[rows, columns]
-    mixed = own + share * (own[torch.randperm(len(at), device=own.device)] - own)
-    return embeddings.index_put((rows, columns), mixed)
 
 
 USER_WEIGHT = 0.15  # of predicting the user's next piece, beside 1 for the reply
@@ -332,7 +294,7 @@ def run(
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
         ids, targets, kinds = (t.to(device) for t in batch)
-        embeddings = blurred(model.get_input_embeddings()(ids), kinds)
+        embeddings = blurred(model.get_input_embeddings()(ids), kinds == 1)
         return language_loss(model(inputs_embeds=embeddings, use_cache=False).logits, targets, kinds)
 
     def evaluate() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Speech from the free engines flite, espeak-ng and festival, run as command-line programs.
+"""Speech from the free engines flite, espeak-ng, RHVoice, SVOX Pico and festival, run as command-line programs.
 
 All audio here is mono float32 in [-1, 1] at 16 kHz.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+from xml.sax.saxutils import escape
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from torchaudio.transforms import Resample  # type: ignore[import-untyped, unuse
 SAMPLE_RATE = 16_000
 
 Pcm = npt.NDArray[np.float32]
+Engine = Literal["flite", "espeak", "rhvoice", "pico", "festival"]
 
 _ESPEAK_NORMAL_WPM = 150
 _TRIM_FRAME = 80  # samples, 5 ms
@@ -47,11 +49,11 @@ class Voice:
     """One way to speak.
 
     `name` is the engine's own ("slt", "en-us+f3"). `speed` multiplies the normal speaking rate (1.0 is about 150 words
-    per minute). `pitch` is espeak's 0..99 and ignored by the others. `tract` above one shortens the vocal tract, raising
+    per minute). `pitch` is 0..99, 50 the voice's own, and ignored by flite and festival. `tract` above one shortens the vocal tract, raising
     pitch and formants together and leaves the duration alone. `gain_db` is applied last.
     """
 
-    engine: Literal["flite", "espeak", "festival"]
+    engine: Engine
     name: str
     speed: float = 1.0
     pitch: int = 50
@@ -100,6 +102,8 @@ _TRAIN_VARIANTS = (
 
 TRAIN_VOICES: tuple[Voice, ...] = (
     *(Voice("flite", name) for name in ("slt", "awb", "kal16", "kal")),
+    *(Voice("rhvoice", name) for name in ("alan", "bdl", "clb")),  # its other English voices' licences are narrower
+    *(Voice("pico", name) for name in ("en-US", "en-GB")),
     *(Voice("espeak", accent + variant) for variant in _TRAIN_VARIANTS for accent in _TRAIN_ACCENTS),
 )
 HELDOUT_VOICES: tuple[Voice, ...] = (
@@ -122,17 +126,24 @@ OTHER_SYNTHESIZER_VOICES: tuple[Voice, ...] = (
 """An engine that training never uses, Debian's festival with festvox-kdlpc16k and festvox-us-slt-hts, for evaluation."""
 AGENT_VOICE = Voice("flite", "slt")
 
-_FLITE_SHARE = 0.35  # four natural voices against a few hundred robotic ones
+_RECORDED_SHARE = 0.35  # of held-out clips: one natural voice against a dozen robotic ones
+_TRAIN_RECORDED_SHARE = 0.6  # of training clips: nine natural voices against a few hundred robotic ones
 
 
 def sample_voice(rng: random.Random, voices: Sequence[Voice] = TRAIN_VOICES) -> Voice:
     """Pick a voice and vary its speed (0.8-1.25), pitch and vocal tract."""
     if voices[0].engine == "festival":
         return replace(rng.choice(voices), speed=rng.uniform(0.8, 1.25))
-    flite = [voice for voice in voices if voice.engine == "flite"]
+    recorded = [voice for voice in voices if voice.engine != "espeak"]
     espeak = [voice for voice in voices if voice.engine == "espeak"]
-    if flite and (not espeak or rng.random() < _FLITE_SHARE):
-        return replace(rng.choice(flite), speed=rng.uniform(0.8, 1.25), tract=rng.choice((1.0, rng.uniform(0.85, 1.2))))
+    share = _RECORDED_SHARE if len(recorded) == 1 else _TRAIN_RECORDED_SHARE
+    if recorded and (not espeak or rng.random() < share):
+        return replace(
+            rng.choice(recorded),
+            speed=rng.uniform(0.8, 1.25),
+            pitch=rng.randint(25, 75),
+            tract=rng.choice((1.0, rng.uniform(0.85, 1.2))),
+        )
     return replace(
         rng.choice(espeak),
         speed=rng.uniform(0.75, 1.25),
@@ -188,6 +199,27 @@ def _run_espeak(text: str, voice: Voice) -> tuple[Pcm, int]:
     return _read_wav(_run(["espeak-ng", *arguments]))
 
 
+def _run_rhvoice(text: str, voice: Voice) -> tuple[Pcm, int]:
+    percent = 100.0 * voice.speed / voice.tract
+    with tempfile.TemporaryDirectory() as folder:
+        written, path = Path(folder) / "text", Path(folder) / "speech.wav"
+        written.write_text(text)
+        settings = ["-p", voice.name, "-r", f"{percent:.0f}", "-t", f"{voice.pitch + 50}"]
+        _run(["RHVoice-test", *settings, "-i", str(written), "-o", str(path)])
+        if not path.exists():
+            raise SynthesisError(f"RHVoice has no voice {voice.name}")
+        return _read_wav(path.read_bytes())
+
+
+def _run_pico(text: str, voice: Voice) -> tuple[Pcm, int]:
+    percent, pitch = 100.0 * voice.speed / voice.tract, voice.pitch + 50
+    marked = f'<speed level="{percent:.0f}"><pitch level="{pitch}">{escape(text)}</pitch></speed>'
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "speech.wav"
+        _run(["pico2wave", "-l", voice.name, "-w", str(path), marked])
+        return _read_wav(path.read_bytes())
+
+
 def _run_festival(text: str, voice: Voice) -> tuple[Pcm, int]:
     stretch = voice.tract / voice.speed
     settings = (f"(voice_{voice.name})", f"(Parameter.set 'Duration_Stretch {stretch:.3f})")
@@ -203,9 +235,16 @@ def _run_festival(text: str, voice: Voice) -> tuple[Pcm, int]:
 _ENGINES: Mapping[str, Callable[[str, Voice], tuple[Pcm, int]]] = {
     "flite": _run_flite,
     "espeak": _run_espeak,
+    "rhvoice": _run_rhvoice,
+    "pico": _run_pico,
     "festival": _run_festival,
 }
-_PACKAGES = {"text2wave": "festival"}
+_PACKAGES = {
+    "text2wave": "festival",
+    "espeak-ng": "espeak-ng",
+    "RHVoice-test": "rhvoice and rhvoice-english of Debian's non-free section",
+    "pico2wave": "libttspico-utils of Debian's non-free section",
+}
 
 
 def _run(command: list[str]) -> bytes:

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 START_TIMEOUT_SEC = 60.0
 STOP_TIMEOUT_SEC = 15.0
-POLL_SEC = 0.05
+LOOK_EVERY_MS = 50
 PREFERENCES = {
     "media.navigator.streams.fake": True,  # a tone for a microphone
     "media.navigator.permission.disabled": True,
@@ -79,11 +78,13 @@ class Tab:
 
     def wait_until(self, expression: str, timeout_sec: float = 30.0) -> None:
         """Wait for an expression to come true."""
-        deadline = time.monotonic() + timeout_sec
-        while not self.evaluate(f"Boolean({expression})"):
-            if time.monotonic() > deadline:
-                pytest.fail(f"{expression} did not become true in {timeout_sec} s")
-            time.sleep(POLL_SEC)
+        look = (
+            f"const is = Boolean({expression}); is || Date.now() > stop ? done(is) : setTimeout(look, {LOOK_EVERY_MS})"
+        )
+        became_true = self.evaluate(
+            f"new Promise(done => {{ const stop = Date.now() + {1000 * timeout_sec}; const look = () => {{ {look} }}; look() }})"
+        )
+        assert became_true, f"{expression} did not become true in {timeout_sec} s"
 
 
 @contextmanager
@@ -96,21 +97,11 @@ def silent_sound_card() -> Iterator[dict[str, str]]:
         pytest.fail("This test of the page needs a sound server: `apt-get install pulseaudio`")
     with tempfile.TemporaryDirectory(prefix="pulse") as folder:  # a short path: it names a socket
         environment = {"XDG_RUNTIME_DIR": folder, "HOME": folder, "PULSE_SERVER": f"unix:{folder}/native"}
-        command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--disable-shm=yes"]
+        command = ["pulseaudio", "-n", "--daemonize=no", "--log-level=info", "--exit-idle-time=-1", "--disable-shm=yes"]
         modules = [f"module-native-protocol-unix socket={folder}/native auth-anonymous=1", "module-null-sink"]
         command += [part for module in modules for part in ("-L", module)]
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=os.environ | environment)
-        try:
-            deadline = time.monotonic() + START_TIMEOUT_SEC
-            while not Path(folder, "native").exists():
-                assert process.poll() is None, "pulseaudio ended at once"
-                assert time.monotonic() < deadline, "pulseaudio did not start"
-                time.sleep(POLL_SEC)
+        with _running(command, environment, "Daemon startup complete"):
             yield environment
-        finally:
-            process.terminate()
-            process.wait()
 
 
 @contextmanager
@@ -126,19 +117,27 @@ def _started(profile: Path, sound: dict[str, str]) -> Iterator[Tab]:
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in PREFERENCES.items()]
     (profile / "user.js").write_text("\n".join(lines))
     command = [find_firefox(), "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port", "0"]
-    environment = os.environ | sound | {"MOZ_DISABLE_CONTENT_SANDBOX": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    environment = sound | {"MOZ_DISABLE_CONTENT_SANDBOX": "1"}
+    with (
+        _running(command, environment, r"WebDriver BiDi listening on (ws://\S+)") as said,
+        connect(f"{said[1]}/session", max_size=None, open_timeout=START_TIMEOUT_SEC, proxy=None) as socket,
+    ):
+        yield Tab(socket)
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], ready: str) -> Iterator[re.Match[str]]:
+    """A program, from the line in which it says that it is ready."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment
+    )
     assert process.stdout is not None
-    drain: threading.Thread | None = None
+    drain = threading.Thread(target=lambda out: [None for _ in out], args=(process.stdout,))
     try:
-        address = next(
-            (m[1] for line in process.stdout if (m := re.search(r"WebDriver BiDi listening on (ws://\S+)", line))), None
-        )
-        assert address is not None, "Firefox ended before it could be driven"
-        drain = threading.Thread(target=lambda out: [None for _ in out], args=(process.stdout,))
+        said = next((match for line in process.stdout if (match := re.search(ready, line))), None)
+        assert said is not None, f"{command[0]} ended before it was ready"
         drain.start()
-        with connect(f"{address}/session", max_size=None, open_timeout=START_TIMEOUT_SEC, proxy=None) as socket:
-            yield Tab(socket)
+        yield said
     finally:
         process.terminate()
         try:
@@ -146,6 +145,6 @@ def _started(profile: Path, sound: dict[str, str]) -> Iterator[Tab]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if drain is not None:
+        if drain.ident is not None:
             drain.join()
         process.stdout.close()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from duplex.train.corpus import Utterance, build_corpus, load_corpus, load_split_turns
-from duplex.train.plans import plan_split_turns
+from duplex.train.plans import TRAINING, plan_split_turns
 from duplex.train.scenarios import (
     CHUNK_SAMPLES,
     CONTINUE,
@@ -110,7 +110,7 @@ def test_empty_pools_are_refused_by_name(pools: ClipPools) -> None:
 
 
 def test_split_turns_add_up_to_the_turn() -> None:
-    plan = plan_split_turns(random.Random(2), "train")
+    plan = plan_split_turns(random.Random(2), TRAINING)
     texts: dict[int, list[str]] = {}
     wholes: dict[int, str] = {}
     for _ in range(300):

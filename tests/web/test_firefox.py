@@ -27,6 +27,6 @@ def test_a_conversation_in_firefox(tmp_path: Path) -> None:
         tab.wait_until("document.querySelector('#status-text').textContent === 'Not connected'")
         [session] = server.server.sessions
         frames = session.mic_frames
-        assert len(frames) > 20
+        assert len(frames) >= 10  # 200 ms
         assert [frame.pts for frame in frames] == [320 * i for i in range(len(frames))]
         assert any(message["type"] == "played" and message["pts"] > 0 for message in session.received)

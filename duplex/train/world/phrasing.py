@@ -2,8 +2,8 @@
 """How a wish becomes words: fillers around a core phrase, and which phrasings only the test split may use.
 
 A phrasing is held out of training when its template starts with "*" or when the hash of its core text falls into
-one bucket in ten. The decision looks at the text without fillers, so "please tell me a joke" and "tell me a joke"
-are always on the same side.
+one bucket in ten; one that starts with "+" never is. The decision looks at the text without fillers, so "please tell
+me a joke" and "tell me a joke" are always on the same side.
 """
 
 import random
@@ -53,10 +53,24 @@ def is_held_out(text: str) -> bool:
 
 
 def with_held_out(templates: Sequence[str]) -> tuple[str, ...]:
-    """Hold the last of four or more phrasings out of training when none is held out already."""
-    if len(templates) < 4 or any(t.startswith("*") or is_held_out(t) for t in templates):
-        return tuple(templates)
-    return (*templates[:-1], "*" + templates[-1])
+    """Teach what everybody says, and hold the last of four or more phrasings out when no other one is.
+
+    What everybody says is the first phrasing and those of one or two words: nobody can guess "hello".
+    """
+    said_by_all = {
+        core_text(t) for place, t in enumerate(templates) if (place == 0 or len(t.split()) <= 2) and t[0] != "*"
+    }
+    marked = ["+" + t if core_text(t) in said_by_all and "{" not in t else t for t in templates]
+    if len(marked) < 4 or marked[-1].startswith("+") or any(_template_held_out(t) for t in marked):
+        return tuple(marked)
+    return (*marked[:-1], "*" + marked[-1])
+
+
+def _template_held_out(template: str, **slots: str) -> bool:
+    text = template.lstrip("*+")
+    return template.startswith("*") or (
+        not template.startswith("+") and is_held_out(text.format(**slots) if slots else text)
+    )
 
 
 def pick_core(rng: random.Random, split: Split, templates: Sequence[str], **slots: str) -> str:
@@ -68,10 +82,8 @@ def pick_core(rng: random.Random, split: Split, templates: Sequence[str], **slot
     """
     allowed = []
     for template in templates:
-        text = template.removeprefix("*").format(**slots)
-        held_out = template.startswith("*") or is_held_out(text)
-        if held_out == (split == "test"):
-            allowed.append(text)
+        if _template_held_out(template, **slots) == (split == "test"):
+            allowed.append(template.lstrip("*+").format(**slots))
     if not allowed:
         raise NoPhrasingError(f"no {split} phrasing among {len(templates)} templates")
     return rng.choice(allowed)

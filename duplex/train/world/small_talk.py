@@ -10,7 +10,7 @@ _Row = tuple[str, float, str, Sequence[str], str]
 
 # name, weight, reply, alternatives of which a right reply has one, phrasings separated by "|"
 ROWS: tuple[_Row, ...] = (
-    ("greet.hello", 3, "Hello! How can I help you?", ("hello",), "hello|hi|hello there|hi there|hey you|hello computer|*good to see you"),
+    ("greet.hello", 5, "Hello! How can I help you?", ("hello",), "hello|hi|hello there|hi there|hey you|hello computer|*good to see you"),
     ("greet.morning", 1, "Good morning!", ("good morning",), "good morning|morning|a very good morning|good morning to you"),
     ("greet.afternoon", 0.6, "Good afternoon!", ("good afternoon",), "good afternoon|good afternoon to you|a good afternoon to you"),
     ("greet.evening", 0.6, "Good evening!", ("good evening",), "good evening|good evening to you|a good evening to you"),
