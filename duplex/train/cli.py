@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from duplex.core.errors import DuplexError
 from duplex.train.corpus import load_corpus
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS
-from duplex.train.voices import SynthesisError
+from duplex.train.voices import TRAIN_VOICES, SynthesisError, voices_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,6 +24,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--work", type=Path, default=Path("runs"), help="corpora, logs, intermediate weights")
     top.add_argument("--out", type=Path, default=Path("checkpoints/tiny"), help="the checkpoint")
     top.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="begin with these weights, not random ones")
+    top.add_argument(
+        "--engines", nargs="+", choices=sorted({voice.engine for voice in TRAIN_VOICES}),
+        help="speech engines the users' voices come from (the preset's)",
+    )  # fmt: skip
     top.add_argument("--seed", type=int, default=1)
     top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     top.add_argument("--threads", type=int, default=0, help="torch threads (0: its own choice)")
@@ -40,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.stage == "evaluate":
             return _evaluate(options)
         preset = PRESETS[options.preset]
+        if options.engines:
+            preset = replace(preset, voices=voices_of(*options.engines))
         pipeline = Pipeline(
             preset, options.work, options.out, options.seed, options.device, start_from=options.start_from
         )

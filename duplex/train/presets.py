@@ -10,7 +10,7 @@ from duplex.model.speech_decoder import SpeechDecoderDims
 from duplex.train.corpus import CLIPS_PER_SHARD
 from duplex.train.loop import LoopOptions
 from duplex.train.text_llm import TextLlmDims
-from duplex.train.voices import TRAIN_VOICES, Voice
+from duplex.train.voices import TRAIN_VOICES, Voice, voices_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ TINY = Preset(
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
     text_steps=LoopOptions(steps=7000, learning_rate=2e-3, matrix_rate=0.02),
-    ctc_steps=LoopOptions(steps=11500, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
+    ctc_steps=LoopOptions(steps=22000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
     adapter_steps=LoopOptions(steps=900, learning_rate=2e-3, warmup=30, matrix_rate=0.006),
     adapter_alone_steps=LoopOptions(steps=2200, learning_rate=2e-3, warmup=30),
@@ -101,7 +101,7 @@ SMOKE = Preset(
     adapter_batch=4,
     shard_clips=24,
     speech=TINY.speech,
-    voices=tuple(voice for voice in TRAIN_VOICES if voice.engine in ("flite", "espeak")),
+    voices=voices_of("flite", "espeak"),
 )
 
 PRESETS = {"tiny": TINY, "smoke": SMOKE}

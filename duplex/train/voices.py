@@ -130,6 +130,11 @@ _RECORDED_SHARE = 0.35  # of held-out clips: one natural voice against a dozen r
 _TRAIN_RECORDED_SHARE = 0.6  # of training clips: nine natural voices against a few hundred robotic ones
 
 
+def voices_of(*engines: str) -> tuple[Voice, ...]:
+    """The training voices of these engines."""
+    return tuple(voice for voice in TRAIN_VOICES if voice.engine in engines)
+
+
 def sample_voice(rng: random.Random, voices: Sequence[Voice] = TRAIN_VOICES) -> Voice:
     """Pick a voice and vary its speed (0.8-1.25), pitch and vocal tract."""
     if voices[0].engine == "festival":
@@ -241,16 +246,15 @@ _ENGINES: Mapping[str, Callable[[str, Voice], tuple[Pcm, int]]] = {
 }
 _PACKAGES = {
     "text2wave": "festival",
-    "espeak-ng": "espeak-ng",
-    "RHVoice-test": "rhvoice and rhvoice-english of Debian's non-free section",
-    "pico2wave": "libttspico-utils of Debian's non-free section",
+    "RHVoice-test": "rhvoice and rhvoice-english (Debian, non-free)",
+    "pico2wave": "libttspico-utils (Debian, non-free)",
 }
 
 
 def _run(command: list[str]) -> bytes:
     if shutil.which(command[0]) is None:
         package = _PACKAGES.get(command[0], command[0])
-        raise SynthesisError(f"{command[0]} was not found: install the package {package}")
+        raise SynthesisError(f"{command[0]} was not found: install {package}")
     try:
         return subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SEC).stdout
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
