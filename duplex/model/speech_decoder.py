@@ -118,11 +118,14 @@ class LlamaBlock(nn.Module):
     def qkv(self, x: Tensor, turned: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries and keys, and values, each [batch, heads, n, head_dim]."""
         normed = self.input_layernorm(x)
-        q, k, v = (
-            projection(normed).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
-            for projection in (self.self_attn.q_proj, self.self_attn.k_proj, self.self_attn.v_proj)
-        )
-        return rope(q, turned), rope(k, turned), v
+        projections = self.self_attn
+        queries_and_keys = torch.cat([projections.q_proj(normed), projections.k_proj(normed)], dim=-1)
+        q, k = rope(self._by_head(queries_and_keys, 2 * self.heads), turned).chunk(2, dim=1)
+        return q, k, self._by_head(projections.v_proj(normed), self.heads)
+
+    @staticmethod
+    def _by_head(x: Tensor, heads: int) -> Tensor:
+        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
     def finish(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attention of q over k, v, then the feed-forward, both residual."""
@@ -170,6 +173,7 @@ class SpeechDecoder(nn.Module):
         self.out_fnn = nn.Linear(dims.dim, tokens)
         if dims.prefix:
             self.layers_prefix = nn.ModuleList(LlamaBlock(dims) for _ in range(dims.blocks))
+        self._angles: Rotation | None = None  # replaced whole, so that threads may share it
 
     def split(self, llm_rows: Tensor) -> Tensor:
         """LLM vectors [..., n, llm_dim] as decoder positions [..., n * llm_dim / dim, dim] (quirk 9)."""
@@ -177,6 +181,15 @@ class SpeechDecoder(nn.Module):
 
     def _rotation(self, positions: Tensor) -> Rotation:
         return rotation(positions, self.dims.dim // self.dims.heads, self.embedding.weight.dtype)
+
+    def _rotation_at(self, first: int, count: int) -> Rotation:
+        """Angles of the positions from `first`, from a table that grows in blocks."""
+        device, dtype = self.embedding.weight.device, self.embedding.weight.dtype
+        table = self._angles
+        if table is None or first + count > len(table[0]) or table[0].device != device or table[0].dtype != dtype:
+            blocks = -(-(first + count) // CACHE_BLOCK)
+            table = self._angles = self._rotation(torch.arange(blocks * CACHE_BLOCK, device=device))
+        return table[0][first : first + count], table[1][first : first + count]
 
     def pre_network(self, text: Tensor, mask: Tensor | None = None) -> Tensor:
         """Bidirectional blocks over text positions [batch, n, dim]."""
@@ -194,7 +207,7 @@ class SpeechDecoder(nn.Module):
         """
         cache = SpeechCache()
         if prefix is not None and self.dims.prefix:
-            turned = self._rotation(torch.arange(prefix.shape[1], device=prefix.device))
+            turned = self._rotation_at(0, prefix.shape[1])
             x = prefix
             for index, block in enumerate(_blocks(self.layers_prefix)):
                 q, k, v = block.qkv(x, turned)
@@ -203,19 +216,16 @@ class SpeechDecoder(nn.Module):
             cache.length = cache.prefix_length = prefix.shape[1]
         bos = self.embedding.weight[self.dims.bos].expand(1, 1, -1)
         x = torch.cat([bos, self.pre_network(text)], dim=1)
-        positions = torch.arange(x.shape[1], device=x.device)
-        out = self._run(x, positions, cache)
-        return cache, out
+        return cache, self._run(x, cache)
 
     def step(self, token: int, cache: SpeechCache) -> Tensor:
         """Logits [codes + 4] of the next code after `token` (sos first)."""
-        position = torch.tensor([cache.length - cache.prefix_length], device=self.embedding.weight.device)
         x = self.embedding.weight[token].view(1, 1, -1)
-        out: Tensor = self.out_fnn(self.norm(self._run(x, position, cache)))[0, 0]
+        out: Tensor = self.out_fnn(self.norm(self._run(x, cache)))[0, 0]
         return out
 
-    def _run(self, x: Tensor, positions: Tensor, cache: SpeechCache) -> Tensor:
-        turned = self._rotation(positions)
+    def _run(self, x: Tensor, cache: SpeechCache) -> Tensor:
+        turned = self._rotation_at(cache.length - cache.prefix_length, x.shape[1])
         for index, block in enumerate(_blocks(self.layers)):
             q, k, v = block.qkv(x, turned)
             x = block.finish(x, q, *cache.put(index, k, v))
