@@ -125,7 +125,7 @@ class LlamaBlock(nn.Module):
 
     @staticmethod
     def _by_head(x: Tensor, heads: int) -> Tensor:
-        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
     def finish(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attention of q over k, v, then the feed-forward, both residual."""

@@ -44,7 +44,7 @@ class Preset:
 
 TINY = Preset(
     asr_hours=15.0,
-    agent_hours=11.0,
+    agent_hours=8.5,
     split_turn_hours=2.0,
     event_hours=0.15,
     test_hours=0.6,
