@@ -45,7 +45,7 @@ class Preset:
 TINY = Preset(
     asr_hours=15.0,
     agent_hours=8.5,
-    split_turn_hours=2.0,
+    split_turn_hours=1.2,
     event_hours=0.15,
     test_hours=0.6,
     llm=TextLlmDims(),
@@ -57,7 +57,7 @@ TINY = Preset(
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
     text_steps=LoopOptions(steps=7000, learning_rate=2e-3, matrix_rate=0.02),
-    ctc_steps=LoopOptions(steps=22000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
+    ctc_steps=LoopOptions(steps=18500, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
     adapter_steps=LoopOptions(steps=900, learning_rate=2e-3, warmup=30, matrix_rate=0.006),
     adapter_alone_steps=LoopOptions(steps=2200, learning_rate=2e-3, warmup=30),

@@ -7,6 +7,7 @@ it. What a checkpoint does not hold (CTC heads, optimizer states) starts fresh.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,11 @@ class WarmStart:
                 shutil.copy(self.folder / "llm" / name, llm_folder / name)
 
     def text(self, model: Any) -> None:
-        """The text LLM, float32."""
-        self._copy(self.checkpoint.llm.model, model, "llm")
+        """The text LLM, float32. Where only the new one ties its embeddings, those that are read are kept."""
+        weights = dict(self.checkpoint.llm.model.state_dict())
+        if model.config.tie_word_embeddings:
+            weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+        self._load(weights, model, "llm")
 
     def ctc(self, model: CtcModel) -> None:
         """The encoder; its CTC heads are fresh."""
@@ -74,7 +78,10 @@ class WarmStart:
         self._copy(self.checkpoint.speech_decoder, decoder, "speech decoder")
 
     def _copy(self, source: nn.Module, target: nn.Module, part: str) -> None:
+        self._load(source.state_dict(), target, part)
+
+    def _load(self, weights: Mapping[str, Any], target: nn.Module, part: str) -> None:
         try:
-            target.load_state_dict(source.state_dict())
+            target.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(f"{self.folder}: its {part} does not fit the preset: {error}") from error

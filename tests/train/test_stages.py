@@ -4,10 +4,12 @@ import dataclasses
 import json
 import math
 import random
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from duplex.core.types import SamplingParams
 from duplex.engine.engine import TorchEngine
@@ -34,6 +36,7 @@ from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
 from duplex.train.text_llm import DialogueWriter
+from duplex.train.warm_start import WarmStart
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,23 @@ def test_training_can_begin_with_a_finished_checkpoint(trained, tmp_path):
     torch.testing.assert_close(after.codec.generator.state_dict(), before.codec.generator.state_dict())
     torch.testing.assert_close(after.prompt_embeddings, before.prompt_embeddings)
     torch.testing.assert_close(after.llm.embed([5, 6]), before.llm.embed([5, 6]))
+
+
+def test_an_llm_with_two_embeddings_hands_on_the_one_it_reads(trained, tmp_path):
+    """Of a checkpoint whose output embeddings are its own, training with tied ones keeps the input's."""
+    _, out = trained
+    other = tmp_path / "untied"
+    shutil.copytree(out, other)
+    llm = AutoModelForCausalLM.from_pretrained(out / "llm", tie_word_embeddings=False, dtype=torch.float32)
+    read = llm.get_input_embeddings().weight.detach().clone()
+    llm.lm_head.weight = torch.nn.Parameter(torch.zeros_like(read))
+    llm.save_pretrained(other / "llm")
+    tied = AutoModelForCausalLM.from_pretrained(out / "llm", dtype=torch.float32)
+    with torch.no_grad():
+        tied.get_input_embeddings().weight.zero_()
+    WarmStart(other).text(tied)
+    torch.testing.assert_close(tied.get_input_embeddings().weight, read)
+    torch.testing.assert_close(tied.lm_head.weight, read)
 
 
 def test_a_checkpoint_of_other_sizes_is_refused(trained, tmp_path, capsys):
