@@ -80,6 +80,9 @@ class SessionConfig(_Checked):
     # Talking this long over the agent takes the turn before the state head has decided; backchannels are
     # shorter. 0: only the state head interrupts.
     barge_in_ms: int = Field(default=560, ge=0, le=10000)
+    # A listener hums while somebody speaks: while the agent is silent, the odds of "ignore" against the other
+    # verdicts are taken this many times. 1: the state head's word as it is.
+    ignore_odds_in_silence: float = Field(default=0.25, gt=0, le=1)
 
     def patched(self, patch: SessionPatch) -> SessionConfig:
         """These settings with the patch's applied."""

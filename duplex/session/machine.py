@@ -190,10 +190,14 @@ class DialogueMachine:
             and turn.speech_ms >= self.config.barge_in_ms
         )
 
+    def verdict(self, probs: tuple[float, float, float]) -> TurnDecision:
+        """What P(continue), P(respond), P(ignore) of the open turn's last chunk mean now."""
+        return decide(probs, self.config, agent_silent=self.reply is None)
+
     def _judged(self, event: ChunkJudged) -> list[Action]:
         if self.turn is None or self.turn.number != event.turn:
             return []
-        decision = decide(event.probs, self.config)
+        decision = self.verdict(event.probs)
         if decision is TurnDecision.CONTINUE:
             return []
         if decision is TurnDecision.IGNORE and self.turn.taken and self.turn.silence_ms == 0:
@@ -274,9 +278,17 @@ class DialogueMachine:
         return [announce]
 
 
-def decide(probs: tuple[float, float, float], config: SessionConfig) -> TurnDecision:
-    """The verdict on P(continue), P(respond), P(ignore): ignore is tested first (fixture quirk 6)."""
-    _, respond, ignore = probs
+def decide(probs: tuple[float, float, float], config: SessionConfig, *, agent_silent: bool = False) -> TurnDecision:
+    """The verdict on P(continue), P(respond), P(ignore): ignore is tested first (fixture quirk 6).
+
+    While the agent is silent there is nothing to hum along to, and a short greeting sounds much like a backchannel:
+    the odds of ignore are lowered by `ignore_odds_in_silence`.
+    """
+    going_on, respond, ignore = probs
+    if agent_silent:
+        ignore *= config.ignore_odds_in_silence
+        total = going_on + respond + ignore
+        respond, ignore = respond / total, ignore / total
     if ignore > IGNORE_THRESHOLD:
         return TurnDecision.IGNORE
     if respond > RESPOND_THRESHOLD[config.eagerness]:

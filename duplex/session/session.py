@@ -32,7 +32,7 @@ from duplex.pool.pool import ModelPool
 from duplex.session import dialogue as d
 from duplex.session.commands import Command, CommandQueue, EndReply, OpenAt, Restart
 from duplex.session.line import ConversationLine
-from duplex.session.machine import DialogueMachine, decide
+from duplex.session.machine import DialogueMachine
 from duplex.session.microphone import Microphone
 from duplex.session.speaking import Speaking
 from duplex.session.store import SessionStore
@@ -182,7 +182,7 @@ class Session:
 
     def _trace(self, turn: int, index: int, probs: tuple[float, float, float] | None) -> None:
         if "trace" in self.hello.features:
-            decision = None if probs is None else decide(probs, self.config)
+            decision = None if probs is None else self._machine.verdict(probs)
             t_ms = self._microphone.end_ms(index)
             self.outbox.put(TurnTrace(turn, t_ms, self._microphone.speech_level, probs, decision))
 

@@ -130,21 +130,32 @@ class ListenModel(nn.Module):
     def _align_loss(
         self, adapted: Tensor, log_probs: Tensor, batch: Sequence[Spoken], lengths: list[int], writer: DialogueWriter
     ) -> Tensor:
+        placed_rows = [
+            place_pieces(log_probs[row, :length].detach().cpu(), item.text, writer)
+            for row, (item, length) in enumerate(zip(batch, lengths, strict=True))
+        ]
+        return self.piece_loss(adapted, placed_rows, writer)
+
+    def piece_loss(self, adapted: Tensor, placed_rows: Sequence[Tensor | None], writer: DialogueWriter) -> Tensor:
+        """How far the adapter's outputs [batch, positions, ...] are from the pieces that belong there."""
         table = self.llm.get_input_embeddings().weight.float()
-        norm = table.square().sum(-1).mean()
         width = self.adapter.dims.piece_width or LEARNED_WIDTH
-        terms = []
-        for row, (item, length) in enumerate(zip(batch, lengths, strict=True)):
-            positions = place_pieces(log_probs[row, :length].detach().cpu(), item.text, writer)
-            if positions is None:
-                continue
-            wanted = positions.to(table.device)
-            wanted_pieces = adapted[row, : length // 2, : table.shape[1]].float()
-            distance = torch.cdist(wanted_pieces, table).square() / norm
-            error = F.cross_entropy(-distance / width, wanted, reduction="none")
-            weight = torch.where(wanted == writer.blank, 1.0, PIECE_WEIGHT)
-            terms.append((error * weight).sum() / weight.sum())
-        return torch.stack(terms).mean() if terms else adapted.sum() * 0.0
+        rows = [(row, positions) for row, positions in enumerate(placed_rows) if positions is not None]
+        if not rows:
+            return adapted.sum() * 0.0
+        wanted = torch.cat([positions for _, positions in rows]).to(table.device)
+        made = torch.cat([adapted[row, : len(positions), : table.shape[1]].float() for row, positions in rows])
+        with torch.autocast(table.device.type, enabled=False):
+            # Minus the squared distances, without the squares of `made`, which all pieces of a position share.
+            squares = table.square().sum(-1)
+            nearness = (2.0 * made @ table.t() - squares) / squares.mean()
+        error = F.cross_entropy(nearness / width, wanted, reduction="none")
+        weight = torch.where(wanted == writer.blank, 1.0, PIECE_WEIGHT)
+        row_of = torch.repeat_interleave(torch.tensor([len(positions) for _, positions in rows])).to(table.device)
+        sums = torch.zeros(2, len(rows), device=table.device).index_add(
+            1, row_of, torch.stack([error * weight, weight])
+        )
+        return (sums[0] / sums[1]).mean()
 
     def _language_losses(
         self, batch: Sequence[Spoken], writer: DialogueWriter, adapted: Tensor, lengths: list[int]

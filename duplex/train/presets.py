@@ -56,16 +56,16 @@ TINY = Preset(
     codes=1024,
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
-    text_steps=LoopOptions(steps=7000, learning_rate=2e-3, matrix_rate=0.02),
-    ctc_steps=LoopOptions(steps=18500, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
+    text_steps=LoopOptions(steps=9000, learning_rate=2e-3, matrix_rate=0.02),
+    ctc_steps=LoopOptions(steps=17700, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
-    adapter_steps=LoopOptions(steps=700, learning_rate=2e-3, warmup=30, matrix_rate=0.006),
-    adapter_alone_steps=LoopOptions(steps=2400, learning_rate=2e-3, warmup=30),
+    adapter_steps=LoopOptions(steps=900, learning_rate=2e-3, warmup=30, matrix_rate=0.006),
+    adapter_alone_steps=LoopOptions(steps=2200, learning_rate=2e-3, warmup=30),
     state_steps=LoopOptions(
-        steps=1900, learning_rate=2e-3, warmup=30, slow_parts=("adapter.rest", "prompt_embeddings"), slow_share=0.5
+        steps=2350, learning_rate=2e-3, warmup=30, slow_parts=("adapter.rest", "prompt_embeddings"), slow_share=0.5
     ),
     codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
-    decoder_steps=LoopOptions(steps=5600, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
+    decoder_steps=LoopOptions(steps=4500, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     speech={
         "decoder_first_chunk_size": 8,
         "decoder_chunk_size": 20,

@@ -25,6 +25,7 @@ from duplex.train.world import Dialogue, Turn, sample_dialogue
 
 CORRUPTED_CODES = 0.05  # share of fed-back codes replaced at random, against exposure bias
 DIALOGUES_FOR_CONTEXTS = 40_000
+HIDDEN_BATCH = 32  # conversations
 
 
 @dataclass
@@ -50,19 +51,32 @@ def reply_contexts(rng: random.Random) -> dict[str, tuple[list[Turn], int, int]]
     return found
 
 
-@torch.inference_mode()
-def hidden_of(
-    llm: Any, writer: DialogueWriter, turns: Sequence[Turn], start: int, end: int, rng: random.Random
-) -> Tensor:
-    """Hidden states that predict the pieces of characters [start, end) of the last reply: [pieces, llm_dim]."""
+def reply_rows(
+    writer: DialogueWriter, turns: Sequence[Turn], start: int, end: int, rng: random.Random
+) -> tuple[list[int], list[int]]:
+    """A conversation's token ids, and the positions that predict the pieces of characters [start, end) of its last
+    reply.
+    """
     ids, _, _ = writer.write(Dialogue(list(turns)), rng)
     reply = writer.encode(turns[-1].reply)
-    hidden = llm.model(torch.tensor([ids]), use_cache=False).last_hidden_state[0]
-    rows = hidden[len(ids) - len(reply) - 1 : len(ids) - 1]
+    first = len(ids) - len(reply) - 1
     ends = [len(writer.decode(reply[: i + 1])) for i in range(len(reply))]
-    keep = [i for i, stop in enumerate(ends) if start < stop <= end]
-    out: Tensor = rows[keep].clone()
-    return out
+    return ids, [first + i for i, stop in enumerate(ends) if start < stop <= end]
+
+
+@torch.inference_mode()
+def hidden_rows(llm: Any, asked: Sequence[tuple[list[int], list[int]]]) -> list[Tensor]:
+    """Hidden states [rows, llm_dim] of each conversation (ids, rows), in batches of similar length."""
+    found: list[Tensor] = [torch.zeros(0)] * len(asked)
+    order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]))
+    for at in tqdm(range(0, len(order), HIDDEN_BATCH), desc="speech decoder hidden states", mininterval=5.0):
+        group = order[at : at + HIDDEN_BATCH]
+        # Padding stands behind what is asked for, where causal attention does not look.
+        ids = pad_sequence([torch.tensor(asked[i][0]) for i in group], batch_first=True).to(llm.device)
+        hidden = llm.model(ids, use_cache=False).last_hidden_state.float().cpu()
+        for row, i in enumerate(group):
+            found[i] = hidden[row, asked[i][1]].clone()
+    return found
 
 
 def prepare(
@@ -74,22 +88,26 @@ def prepare(
         return [Spoken(text, hidden.float(), codes) for text, hidden, codes in saved]
     rng = random.Random(seed)
     contexts = reply_contexts(rng)
-    spoken: list[Spoken] = []
-    codec.eval()
-    hop = codec.generator.samples_per_token
-    for clip in tqdm(corpus, desc="speech decoder data", mininterval=5.0):
-        with torch.inference_mode():
-            audio = to_codec_rate(clip.pcm)
-            codes = codec.codes(F.pad(audio, (0, -len(audio) % hop))[None])[0]
+    asked = []
+    for clip in corpus:
         if clip.text in contexts:
             turns, start, end = contexts[clip.text]
         else:
             words = " ".join(re.findall(r"[a-z']+", clip.text.lower()))
             turns, start, end = [Turn(f"say {words}", clip.text, "repeat", ())], 0, len(clip.text)
-        hidden = hidden_of(llm, writer, turns, start, end, rng)
+        asked.append(reply_rows(writer, turns, start, end, rng))
+    hidden = hidden_rows(llm, asked)
+    codec.eval()
+    hop = codec.generator.samples_per_token
+    spoken: list[Spoken] = []
+    for clip, rows in zip(tqdm(corpus, desc="speech decoder codes", mininterval=5.0), hidden, strict=True):
         text = writer.encode(post_process(clip.text))
-        if len(hidden) and text:
-            spoken.append(Spoken(text, hidden, codes))
+        if not len(rows) or not text:
+            continue
+        with torch.inference_mode():
+            audio = to_codec_rate(clip.pcm)
+            codes = codec.codes(F.pad(audio, (0, -len(audio) % hop))[None])[0]
+        spoken.append(Spoken(text, rows, codes))
     cache.parent.mkdir(parents=True, exist_ok=True)
     torch.save([(s.text, s.hidden.half(), s.codes) for s in spoken], cache)
     return spoken

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from pathlib import Path
 
@@ -34,8 +33,8 @@ def silence(seconds: float) -> np.ndarray:
 
 
 def test_conversation_at_the_page(tmp_path: Path) -> None:
-    """A spoken turn gets a spoken answer; what a typed one says is checked too, for typed words are surely understood."""
-    said = np.concatenate([silence(LEAD_IN_SEC), spoken("Hello.", tmp_path), silence(1.0)])
+    """A spoken question is answered right and aloud, and so is a typed one."""
+    said = np.concatenate([silence(LEAD_IN_SEC), spoken("How many days are in a week?", tmp_path), silence(1.0)])
     microphone = write_wav(tmp_path / "microphone.wav", said)
     with running_server("--checkpoint", str(ROOT / "checkpoints" / "tiny")) as url, chromium(microphone) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -44,7 +43,7 @@ def test_conversation_at_the_page(tmp_path: Path) -> None:
         page.click("#start")
         expect(page.locator("#status-text")).to_have_text("Connected", timeout=REPLY_TIMEOUT_MS)
         captions = page.locator("#captions .from-agent .words")
-        expect(captions.first).to_have_text(re.compile(r"[a-z]{2}.*[.!?]"), timeout=REPLY_TIMEOUT_MS)
+        expect(captions.first).to_contain_text("A week has seven days.", timeout=REPLY_TIMEOUT_MS)
         wait_until(page, "duplexDebug.outputRms > 0.02", REPLY_TIMEOUT_MS)
         wait_until(page, "duplexDebug.firstAudioMs.length >= 1", REPLY_TIMEOUT_MS)
         expect(page.locator("#agent-state")).to_have_attribute("data-state", "listening", timeout=REPLY_TIMEOUT_MS)

@@ -251,3 +251,33 @@ def test_verdicts_of_a_turn_that_is_over_are_void(talk: Talk) -> None:
 )
 def test_verdicts_by_eagerness(probs: tuple[float, float, float], eagerness: Eagerness, decision: TurnDecision) -> None:
     assert decide(probs, SessionConfig(eagerness=eagerness)) is decision
+
+
+@pytest.mark.parametrize(
+    ("probs", "odds", "decision"),
+    [
+        ((0.1, 0.3, 0.6), 0.25, TurnDecision.RESPOND),  # a bare "hello"
+        ((0.1, 0.3, 0.6), 1.0, TurnDecision.IGNORE),
+        ((0.02, 0.03, 0.95), 0.25, TurnDecision.IGNORE),  # a cough
+        ((0.4, 0.05, 0.55), 0.25, TurnDecision.CONTINUE),
+    ],
+)
+def test_what_sounds_like_a_backchannel_counts_less_while_nobody_speaks(
+    probs: tuple[float, float, float], odds: float, decision: TurnDecision
+) -> None:
+    config = SessionConfig(ignore_odds_in_silence=odds)
+    assert decide(probs, config, agent_silent=True) is decision
+    assert decide(probs, config) is not TurnDecision.RESPOND
+
+
+def test_a_short_turn_is_answered_in_silence_and_ignored_over_the_agent(talk: Talk) -> None:
+    hello = (0.1, 0.3, 0.6)
+    talk.hear(*[SILENCE] * 10, SPEECH, SILENCE)
+    assert talk.machine.verdict(hello) is TurnDecision.RESPOND
+    (respond,) = talk.judge(hello)
+    assert isinstance(respond, Respond)
+    talk.machine.handle(ReplyStarted(respond.generation))
+    talk.machine.handle(ReplyAudible(respond.generation))
+    talk.hear(SPEECH, SILENCE)
+    assert talk.machine.verdict(hello) is TurnDecision.IGNORE
+    assert isinstance(talk.judge(hello)[0], DropTurn)
