@@ -12,7 +12,9 @@ WEB_ROOT = Path(__file__).parents[2] / "web"
 
 def test_a_conversation_in_firefox(tmp_path: Path) -> None:
     """The microphone's worklet sends, a typed turn is answered aloud and captioned, and stopping hangs up."""
-    with StandInThread(StandInServer(Behaviour(), WEB_ROOT)) as server, firefox(tmp_path / "profile") as tab:
+    # What it hears before the microphone is muted gets no answer, and it speaks slowly enough to be overheard.
+    patient = Behaviour(end_silence_ms=60_000, word_ms=600)
+    with StandInThread(StandInServer(patient, WEB_ROOT)) as server, firefox(tmp_path / "profile") as tab:
         tab.open(server.url)
         tab.evaluate("document.querySelector('#start').click()")
         tab.wait_until("document.querySelector('#status-text').textContent === 'Connected'")
