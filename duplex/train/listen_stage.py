@@ -134,9 +134,9 @@ class ListenModel(nn.Module):
             place_pieces(log_probs[row, :length].detach().cpu(), item.text, writer)
             for row, (item, length) in enumerate(zip(batch, lengths, strict=True))
         ]
-        return self.piece_loss(adapted, placed_rows, writer)
+        return self._piece_loss(adapted, placed_rows, writer)
 
-    def piece_loss(self, adapted: Tensor, placed_rows: Sequence[Tensor | None], writer: DialogueWriter) -> Tensor:
+    def _piece_loss(self, adapted: Tensor, placed_rows: Sequence[Tensor | None], writer: DialogueWriter) -> Tensor:
         """How far the adapter's outputs [batch, positions, ...] are from the pieces that belong there."""
         table = self.llm.get_input_embeddings().weight.float()
         width = self.adapter.dims.piece_width or LEARNED_WIDTH

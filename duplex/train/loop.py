@@ -134,7 +134,6 @@ def train(
     A step whose loss or gradient is not finite is left out and counted.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    torch.set_flush_denormal(True)  # moments of seldom used rows fade into numbers a CPU is slow with
     optimizer = _Optimizers(module, options)
     state_file = folder / "state.pt"
     start, seconds = 0, 0.0

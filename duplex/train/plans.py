@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from duplex.train.voices import AGENT_VOICE, HELDOUT_VOICES, TRAIN_VOICES, Voice, sample_voice
+from duplex.train.voices import (
+    AGENT_VOICE,
+    HELDOUT_VOICES,
+    OTHER_SYNTHESIZER_VOICES,
+    TRAIN_VOICES,
+    Voice,
+    sample_voice,
+)
 from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_dialogue, vocabulary
 
 _DIALOGUE_SHARE = 0.75  # of the asr corpus; the rest is random words, so that the encoder learns sounds, not sentences
@@ -41,15 +48,18 @@ class Cast:
 
     split: Split = "train"
     voices: Sequence[Voice] = TRAIN_VOICES
+    natural_share: float = 0.6  # of clips; the espeak voices are many and alike
 
     def voice(self, rng: random.Random) -> Voice:
         """One of the voices, varied."""
-        return sample_voice(rng, self.voices)
+        return sample_voice(rng, self.voices, self.natural_share)
 
 
 TRAINING = Cast()
-HELDOUT = Cast("test", HELDOUT_VOICES)
+HELDOUT = Cast("test", HELDOUT_VOICES, natural_share=0.35)  # its natural voice is only one
 """Texts and voices that are kept for evaluation."""
+OTHER_SYNTHESIZER = Cast("test", OTHER_SYNTHESIZER_VOICES)
+"""Texts that are kept for evaluation, spoken by an engine that training never uses."""
 
 
 def plan_asr(rng: random.Random, cast: Cast) -> Iterator[Clip]:
@@ -69,7 +79,7 @@ def plan_unseen_voices(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     """The train split's dialogues in voices that are kept for evaluation: hearing alone is put to the test."""
     del cast
     while True:
-        voice = sample_voice(rng, HELDOUT_VOICES)
+        voice = HELDOUT.voice(rng)
         turns = sample_dialogue(rng, "train").turns
         for position, turn in enumerate(turns):
             yield Clip(turn.user, voice, turn, tuple(turns[:position]))

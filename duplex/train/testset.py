@@ -11,7 +11,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,14 @@ from tqdm import tqdm
 
 from duplex.audio.wav import write_wav
 from duplex.train.augment import EVENT_MAKERS, add_at_snr, background, reverberate, telephone, with_peak
-from duplex.train.plans import HELDOUT, TRAINING, plan_split_turns
+from duplex.train.plans import HELDOUT, OTHER_SYNTHESIZER, TRAINING, Cast, plan_split_turns
 from duplex.train.voices import (
     AGENT_VOICE,
-    HELDOUT_VOICES,
-    OTHER_SYNTHESIZER_VOICES,
     SAMPLE_RATE,
-    TRAIN_VOICES,
     Pcm,
     SilentSpeechError,
     SynthesisError,
     Voice,
-    sample_voice,
     synthesize,
 )
 from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_dialogue
@@ -41,7 +37,7 @@ GRAMMAR_SENTENCES = 20_000
 SOURCE_CLIPS = 60
 LONG_REPLY_WORDS = 11  # a reply that is still being spoken when something happens in it
 OUTSIDE_PREFIX = "outside"
-VOICES = {"unseen": HELDOUT_VOICES, "trained": TRAIN_VOICES, "synthesizer": OTHER_SYNTHESIZER_VOICES}
+CASTS = {"unseen": HELDOUT, "trained": TRAINING, "synthesizer": OTHER_SYNTHESIZER}
 
 _LEAD_SEC = 0.5
 _TAIL_SEC = 3.0
@@ -59,8 +55,7 @@ class Recipe:
 
     count: int
     seed: int
-    scripts: Split = "test"
-    voices: Sequence[Voice] = HELDOUT_VOICES
+    cast: Cast = HELDOUT
     snr_db: float | None = None
     telephone: bool = False
     reverberation_sec: float = 0.0
@@ -128,9 +123,9 @@ def make(root: Path, recipe: Recipe) -> None:
     for number, text in enumerate(replies[:SOURCE_CLIPS]):
         (source / f"{number:03d}.txt").write_text(text)
         write_wav(source / f"{number:03d}.wav", synthesize(text, AGENT_VOICE), SAMPLE_RATE)
-    (root / "recipe.json").write_text(
-        json.dumps({**vars(recipe), "voices": [str(voice) for voice in recipe.voices]}, indent=1)
-    )
+    made_of = vars(recipe) | {"scripts": recipe.cast.split, "voices": [str(voice) for voice in recipe.cast.voices]}
+    del made_of["cast"]
+    (root / "recipe.json").write_text(json.dumps(made_of, indent=1))
 
 
 def _room(track: _Track, recipe: Recipe) -> Pcm:
@@ -167,12 +162,12 @@ def _long_answered(rng: random.Random, split: Split) -> Turn:
 def _start(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice]:
     track = _Track(rng, [])
     track.rest(_LEAD_SEC)
-    return track, sample_voice(rng, recipe.voices)
+    return track, recipe.cast.voice(rng)
 
 
 def _turn_taking(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
     track, voice = _start(rng, recipe)
-    turn = next(_openings(rng, recipe.scripts))
+    turn = next(_openings(rng, recipe.cast.split))
     _, end = track.say(turn.user, voice)
     track.rest(_TAIL_SEC)
     entry = {"text": turn.user, "timestamp": [end, end], "voice": str(voice), **_answer(turn)}
@@ -181,7 +176,7 @@ def _turn_taking(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[
 
 def _pause(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
     track, voice = _start(rng, recipe)
-    plan = plan_split_turns(rng, TRAINING if recipe.scripts == "train" else HELDOUT)
+    plan = plan_split_turns(rng, recipe.cast)
     clips = [next(plan)]
     while (clip := next(plan)).group == clips[0].group:
         clips.append(clip)
@@ -200,7 +195,7 @@ def _pause(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[s
 def _asked(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice, Turn]:
     """A question with a long answer, and the silence until something happens in it."""
     track, voice = _start(rng, recipe)
-    turn = _long_answered(rng, recipe.scripts)
+    turn = _long_answered(rng, recipe.cast.split)
     track.say(turn.user, voice)
     track.rest(rng.uniform(*_INTO_REPLY_SEC))
     return track, voice, turn
@@ -208,7 +203,7 @@ def _asked(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice, Turn]:
 
 def _interruption(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
     track, voice, before = _asked(rng, recipe)
-    turn = next(t for t in _openings(rng, recipe.scripts) if len(t.user.split()) >= 3)
+    turn = next(t for t in _openings(rng, recipe.cast.split) if len(t.user.split()) >= 3)
     span = track.say(turn.user, voice)
     track.rest(_TAIL_SEC)
     entry = {"context": before.user, "interrupt": turn.user, "timestamp": list(span), "voice": str(voice)}
@@ -227,9 +222,9 @@ def _background(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[d
     """Half of the cases somebody far away, half a noise."""
     track, voice, _ = _asked(rng, recipe)
     if rng.random() < 0.5:
-        name = next(_openings(rng, recipe.scripts)).user
+        name = next(_openings(rng, recipe.cast.split)).user
         far = 10 ** (rng.uniform(*_FAR_AWAY_PEAK_DB) / 20)
-        span = track.add(with_peak(synthesize(name, sample_voice(rng, recipe.voices)), far))
+        span = track.add(with_peak(synthesize(name, recipe.cast.voice(rng)), far))
     else:
         name = rng.choice(sorted(EVENT_MAKERS))
         sound = EVENT_MAKERS[name](np.random.default_rng(rng.getrandbits(32)))
@@ -245,7 +240,12 @@ def parser() -> argparse.ArgumentParser:
     add("folder", type=Path, help="where to write the test set")
     add("--count", type=int, default=50, help="cases of each of the five tasks (%(default)s)")
     add("--seed", type=int, default=1)
-    add("--voices", choices=sorted(VOICES), default="unseen", help="who speaks; synthesizer: festival (%(default)s)")
+    add(
+        "--voices",
+        choices=sorted(CASTS),
+        default="unseen",
+        help="who speaks; trained: as the presets say; synthesizer: festival (%(default)s)",
+    )
     add("--scripts", choices=["unseen", "trained"], default="unseen", help="which phrasings they use (%(default)s)")
     add("--noise", type=float, metavar="DB", help="background noise this far below the speech")
     add("--telephone", action="store_true", help="300-3400 Hz, 8 kHz, mu-law")
@@ -259,8 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipe = Recipe(
         count=options.count,
         seed=options.seed,
-        scripts="test" if options.scripts == "unseen" else "train",
-        voices=VOICES[options.voices],
+        cast=replace(CASTS[options.voices], split="test" if options.scripts == "unseen" else "train"),
         snr_db=options.noise,
         telephone=options.telephone,
         reverberation_sec=options.reverberation,

@@ -49,8 +49,8 @@ class Voice:
     """One way to speak.
 
     `name` is the engine's own ("slt", "en-us+f3"). `speed` multiplies the normal speaking rate (1.0 is about 150 words
-    per minute). `pitch` is 0..99, 50 the voice's own, and ignored by flite and festival. `tract` above one shortens the vocal tract, raising
-    pitch and formants together and leaves the duration alone. `gain_db` is applied last.
+    per minute). `pitch` is 0..99, 50 the voice's own, and ignored by flite and festival. `tract` above one shortens the
+    vocal tract, raising pitch and formants together, and leaves the duration alone. `gain_db` is applied last.
     """
 
     engine: Engine
@@ -126,25 +126,24 @@ OTHER_SYNTHESIZER_VOICES: tuple[Voice, ...] = (
 """An engine that training never uses, Debian's festival with festvox-kdlpc16k and festvox-us-slt-hts, for evaluation."""
 AGENT_VOICE = Voice("flite", "slt")
 
-_RECORDED_SHARE = 0.35  # of held-out clips: one natural voice against a dozen robotic ones
-_TRAIN_RECORDED_SHARE = 0.6  # of training clips: nine natural voices against a few hundred robotic ones
-
 
 def voices_of(*engines: str) -> tuple[Voice, ...]:
     """The training voices of these engines."""
     return tuple(voice for voice in TRAIN_VOICES if voice.engine in engines)
 
 
-def sample_voice(rng: random.Random, voices: Sequence[Voice] = TRAIN_VOICES) -> Voice:
-    """Pick a voice and vary its speed (0.8-1.25), pitch and vocal tract."""
+def sample_voice(rng: random.Random, voices: Sequence[Voice], natural_share: float) -> Voice:
+    """Pick a voice and vary its speed (0.8-1.25), pitch and vocal tract.
+
+    `natural_share` of the picks are voices made from recordings of a person, the rest espeak's, where there are both.
+    """
     if voices[0].engine == "festival":
         return replace(rng.choice(voices), speed=rng.uniform(0.8, 1.25))
-    recorded = [voice for voice in voices if voice.engine != "espeak"]
+    natural = [voice for voice in voices if voice.engine != "espeak"]
     espeak = [voice for voice in voices if voice.engine == "espeak"]
-    share = _RECORDED_SHARE if len(recorded) == 1 else _TRAIN_RECORDED_SHARE
-    if recorded and (not espeak or rng.random() < share):
+    if natural and (not espeak or rng.random() < natural_share):
         return replace(
-            rng.choice(recorded),
+            rng.choice(natural),
             speed=rng.uniform(0.8, 1.25),
             pitch=rng.randint(25, 75),
             tract=rng.choice((1.0, rng.uniform(0.85, 1.2))),

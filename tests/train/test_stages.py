@@ -18,7 +18,7 @@ from duplex.model.checkpoint import load_checkpoint
 from duplex.model.codec import GeneratorDims
 from duplex.model.encoder import EncoderDims
 from duplex.model.llm import load_tokenizer
-from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
+from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
 from duplex.train import codec_stage
 from duplex.train.cli import main
 from duplex.train.codec_stage import CodecTrainer, MelFrames
@@ -31,10 +31,11 @@ from duplex.train.ctc_stage import (
     stream_features,
     vary_voice,
 )
-from duplex.train.listen_stage import place_pieces
+from duplex.train.listen_stage import LEARNED_WIDTH, PIECE_WEIGHT, place_pieces
 from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
+from duplex.train.speak_stage import hidden_rows
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.warm_start import WarmStart
 
@@ -303,6 +304,42 @@ def test_teacher_forcing_equals_streaming_with_padding():
             fed = [decoder.dims.sos, *codes[row].tolist()]
             for step, token in enumerate(fed):
                 torch.testing.assert_close(decoder.step(token, cache), both[row, step], rtol=1e-4, atol=1e-5)
+
+
+def test_streaming_goes_on_past_the_first_block_of_positions():
+    torch.manual_seed(0)
+    decoder = SpeechDecoder(SpeechDecoderDims(dim=16, heads=2, feed_forward=32, blocks=2, codes=20)).eval()
+    text, prefix = torch.randn(1, 3, 16), torch.randn(1, 2, 16)
+    codes = torch.randint(20, (1, 2 * CACHE_BLOCK + 5))
+    with torch.inference_mode():
+        whole = decoder(text, torch.tensor([3]), prefix, torch.tensor([2]), codes)[0]
+        cache, _ = decoder.begin(text, prefix)
+        streamed = torch.stack([decoder.step(token, cache) for token in [decoder.dims.sos, *codes[0].tolist()]])
+    torch.testing.assert_close(streamed, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_hidden_states_are_the_same_alone_and_in_a_batch(trained):
+    work, _ = trained
+    llm = AutoModelForCausalLM.from_pretrained(work / "llm").eval()
+    asked = [([5, 6, 7, 8, 9], [1, 4]), ([10, 11], [0]), ([12, 13, 14], [2, 1, 0])]
+    for together, one in zip(hidden_rows(llm, asked), asked, strict=True):
+        torch.testing.assert_close(together, hidden_rows(llm, [one])[0])
+        assert together.shape == (len(one[1]), llm.config.hidden_size)
+
+
+def test_the_loss_of_pieces_is_cross_entropy_over_distances(trained):
+    work, _ = trained
+    pipeline = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")
+    model, writer = pipeline._listen_model("adapter")
+    table = model.llm.get_input_embeddings().weight.detach().float()
+    adapted = torch.randn(2, 4, table.shape[1]) * table.std()
+    wanted = torch.tensor([7, writer.blank, 9, 8])
+    loss = model._piece_loss(adapted, [wanted, None], writer)
+    odds = -torch.cdist(adapted[0], table).square() / table.square().sum(-1).mean() / LEARNED_WIDTH
+    weight = torch.where(wanted == writer.blank, 1.0, PIECE_WEIGHT)
+    expected = (torch.nn.functional.cross_entropy(odds, wanted, reduction="none") * weight).sum() / weight.sum()
+    torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-4)
+    assert model._piece_loss(adapted, [None, None], writer) == 0.0
 
 
 def test_presets_fit_the_size_promise():

@@ -82,9 +82,16 @@ def test_voices_for_evaluation_are_not_trained_on() -> None:
 
 def test_voices_are_varied_within_their_engine() -> None:
     rng = random.Random(0)
-    spoken = [sample_voice(rng, OTHER_SYNTHESIZER_VOICES) for _ in range(20)]
+    spoken = [sample_voice(rng, OTHER_SYNTHESIZER_VOICES, 1.0) for _ in range(20)]
     assert {voice.name for voice in spoken} == {voice.name for voice in OTHER_SYNTHESIZER_VOICES}
     assert all(0.8 <= voice.speed <= 1.25 for voice in spoken)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_natural_voices_have_the_share_that_was_asked_for(share: float) -> None:
+    rng = random.Random(0)
+    natural = [sample_voice(rng, HELDOUT_VOICES, share).engine != "espeak" for _ in range(400)]
+    assert sum(natural) / len(natural) == pytest.approx(share, abs=0.08)
 
 
 def test_what_cannot_be_spoken_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

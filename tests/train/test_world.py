@@ -9,7 +9,7 @@ import pytest
 from duplex.train.world import Dialogue, Split, Turn, all_replies, answer_is_right, intent_names, sample_dialogue
 from duplex.train.world.numbers import spoken, written
 from duplex.train.world.outside import questions
-from duplex.train.world.phrasing import core_text
+from duplex.train.world.phrasing import core_text, pick_core, with_held_out
 
 
 @functools.cache
@@ -53,6 +53,20 @@ def test_no_phrasing_of_the_test_split_is_ever_trained_on() -> None:
     trained = {core_text(turn.user) for turn in _turns("train", 6_000)}
     tested = {core_text(turn.user) for turn in _turns("test", 2_000)}
     assert not trained & tested
+
+
+def test_what_everybody_says_is_always_taught() -> None:
+    sayings = ("hello", "hi there", "i greet you all", "good day to you my friend")
+    marked = with_held_out(sayings)
+    rng = random.Random(0)
+    taught = {pick_core(rng, "train", marked) for _ in range(100)}
+    tested = {pick_core(rng, "test", marked) for _ in range(100)}
+    assert {"hello", "hi there"} <= taught
+    assert tested
+    assert not taught & tested
+    assert taught | tested == set(sayings)
+    said = {core_text(turn.user) for turn in _turns("train", 6_000)}
+    assert {"hello", "hello there", "stop", "goodbye"} <= said
 
 
 def test_a_first_turn_has_one_reply_whoever_asks() -> None:
