@@ -77,8 +77,10 @@ class SessionConfig(_Checked):
     onset_windows: int = Field(default=3, ge=1, le=50)  # consecutive 32 ms windows of speech that open a turn
     vad_timeout_ms: int = Field(default=2000, ge=200, le=10000)
     min_speech_ms: int = Field(default=200, ge=0, le=5000)
-    # Talking this long over the agent takes the turn before the state head has decided; backchannels are
-    # shorter. 0: only the state head interrupts.
+    # The user interrupts the agent before the turn is decided: with a checkpoint that tells interruptions, above this
+    # probability of one (1: never); with one that does not, after talking this long, which backchannels do not (0:
+    # never). Each setting is without effect on the other kind of checkpoint.
+    barge_in_probability: float = Field(default=0.7, ge=0, le=1)
     barge_in_ms: int = Field(default=560, ge=0, le=10000)
     # A listener hums while somebody speaks: while the agent is silent, the odds of "ignore" against the other
     # verdicts are taken this many times. 1: the state head's word as it is.

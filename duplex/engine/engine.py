@@ -38,7 +38,7 @@ from duplex.model.sampling import TextSampler
 from duplex.model.segmenter import Segment, TextSegmenter
 
 DECISION_THRESHOLD = 0.5  # fixture quirk 6
-STATE_CLASSES = 3  # the fourth logit of the head takes no part (quirk 6)
+STATE_CLASSES = 3  # the head's other logits take no part in the decision (quirk 6)
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -71,6 +71,7 @@ class TorchEngine:
             feature_shape=(fbank.CHUNK_FRAMES, fbank.MEL_BINS),
             max_length=max_length,
             checkpoint=str(model.folder),
+            tells_interruptions=model.interruption_class is not None,
         )
 
     @classmethod
@@ -175,8 +176,8 @@ class TorchEngine:
         chunk = torch.stack([step.features for step in steps]).to(self._device, self.llm.dtype)
         encoded = self.model.encoder.chunk(chunk, caches)
         adapted = self.model.adapter.chunk(encoded, caches)
-        if (width := self.model.adapter.dims.piece_width) is not None:
-            adapted = as_pieces(adapted, cast(Tensor, self.model.llm.embedding.weight), width)
+        if self.model.adapter.dims.pieces:
+            adapted = as_pieces(adapted, cast(Tensor, self.model.llm.embedding.weight))
         rows = [
             torch.cat([self._turn_opening, row]) if step.first else row
             for step, row in zip(steps, adapted, strict=True)
@@ -186,9 +187,12 @@ class TorchEngine:
             step.branch.stream = cache
         logits = self.model.state_head(torch.stack([h[-1] for h in hidden])).float()
         probs = torch.softmax(logits[:, :STATE_CLASSES], dim=-1)
+        taking: list[float] | list[None] = [None] * len(steps)
+        if (index := self.model.interruption_class) is not None:
+            taking = torch.sigmoid(logits[:, index]).tolist()
         heard = [
-            ListenResult(_triple(p), decide(_triple(p)), step.branch.length)
-            for p, step in zip(probs, steps, strict=True)
+            ListenResult(_triple(p), decide(_triple(p)), step.branch.length, interruption)
+            for p, step, interruption in zip(probs, steps, taking, strict=True)
         ]
         if self.trace is not None:
             for i, (step, result) in enumerate(zip(steps, heard, strict=True)):

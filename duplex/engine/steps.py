@@ -98,11 +98,15 @@ class ListenStep:
 
 @dataclass(frozen=True, slots=True)
 class ListenResult:
-    """`probs` = P(continue), P(respond), P(ignore); `decision` by the thresholds of fixture quirk 6."""
+    """`probs` = P(continue), P(respond), P(ignore); `decision` by the thresholds of fixture quirk 6.
+
+    `interruption`: P(the user is taking the floor), if the agent is speaking; None from checkpoints that do not tell.
+    """
 
     probs: tuple[float, float, float]
     decision: TurnDecision
     length: int
+    interruption: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,7 @@ class EngineFacts:
     feature_shape: tuple[int, int]  # (19, 80)
     max_length: int  # tokens a branch can hold
     checkpoint: str = ""
+    tells_interruptions: bool = False  # whether ListenResult.interruption is told
     extra: dict[str, str] = field(default_factory=dict)
 
 

@@ -22,7 +22,7 @@ class AdapterDims:
     kernel: int = 5
     norm: str = "layer"
     activation: str = "gelu"
-    piece_width: float | None = None  # ours: outputs are read as pieces, see `as_pieces`; None in official checkpoints
+    pieces: int = 0  # ours: size of the LLM's vocabulary that `as_pieces` mixes; 0 in official checkpoints
 
     @property
     def convolutions(self) -> int:
@@ -31,7 +31,7 @@ class AdapterDims:
 
 
 class Adapter(nn.Module):
-    """[batch, frames, encoder_dim] -> [batch, frames / 2, llm_dim], or 2 * llm_dim where `as_pieces` reads it.
+    """[batch, frames, encoder_dim] -> [batch, frames / 2, llm_dim], or pieces + llm_dim where `as_pieces` reads it.
 
     One strided convolution, or a plain one before it; each followed by a norm and an activation, then a linear
     projection. Causal: a convolution sees kernel - 1 earlier frames, zeros at the start of a stream.
@@ -50,14 +50,14 @@ class Adapter(nn.Module):
             width *= 2
         self.conv1d2 = nn.Conv1d(width, 2 * width, dims.kernel, stride=2)
         self.bn2 = _norm(norm, 2 * width)
-        self.project = nn.Linear(2 * width, dims.llm_dim)
-        if dims.piece_width is not None:
+        self.project = nn.Linear(2 * width, dims.pieces or dims.llm_dim)
+        if dims.pieces:
             self.rest = nn.Linear(2 * width, dims.llm_dim)
         self._relu = two or dims.activation == "relu"
 
     def rest_parts(self) -> list[nn.Module]:
         """The modules behind what is added to pieces; none where outputs are not read as pieces."""
-        return [] if self.dims.piece_width is None else [self.rest]
+        return [self.rest] if self.dims.pieces else []
 
     def piece_parts(self) -> list[nn.Module]:
         """All other modules."""
@@ -79,7 +79,7 @@ class Adapter(nn.Module):
         cached.insert(0, x[..., -keep:])
         x = self._finish(self.conv1d2(x), self.bn2).transpose(1, 2)
         out = self.project(x)
-        return (out if self.dims.piece_width is None else torch.cat([out, self.rest(x)], dim=2)), cached
+        return (torch.cat([out, self.rest(x)], dim=2) if self.dims.pieces else out), cached
 
     def _zeros(self, like: Tensor) -> list[Tensor]:
         widths = [self.dims.encoder_dim * 2, self.dims.encoder_dim]
@@ -99,24 +99,20 @@ class Adapter(nn.Module):
         return out
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Whole utterances: [batch, frames, encoder_dim] -> [batch, frames // 2, llm_dim or twice that]."""
+        """Whole utterances: [batch, frames, encoder_dim] -> [batch, frames // 2, llm_dim or pieces + llm_dim]."""
         x = frames.transpose(1, 2)
         return self._run(x, self._zeros(x))[0]
 
 
-def as_pieces(adapted: Tensor, table: Tensor, width: float) -> Tensor:
-    """Mixtures of the LLM's own embeddings: [..., 2 * llm_dim] -> [..., llm_dim].
+def as_pieces(adapted: Tensor, table: Tensor) -> Tensor:
+    """Mixtures of the LLM's own embeddings: [..., pieces + llm_dim] -> [..., llm_dim].
 
-    Of the first half's distance to every embedding of `table` [vocabulary, llm_dim] comes its weight
-    softmax(-distance^2 / width), distances in units of the embeddings' mean squared norm. A linear output trained
-    towards embeddings gives the mean of what is likely, which is no word; a mixture of few embeddings is what a frozen
-    LLM knows how to read. The second half is added: what no piece tells, such as for how long it has been quiet.
+    The first part weighs every embedding of `table` [pieces, llm_dim] by its softmax. A linear output trained towards
+    embeddings gives the mean of what is likely, which is no word; a mixture of few embeddings is what a frozen LLM
+    knows how to read. The second part is added: what no piece tells, such as for how long it has been quiet.
     """
-    wanted, rest = adapted.chunk(2, dim=-1)
-    table = table.to(adapted.dtype)
-    norms = table.square().sum(-1)
-    closeness = (2.0 * wanted @ table.t() - norms) / (width * norms.mean())  # the adapter's own norm falls out
-    return torch.softmax(closeness, dim=-1) @ table + rest
+    logits, rest = adapted[..., : len(table)], adapted[..., len(table) :]
+    return torch.softmax(logits.float(), dim=-1).to(table.dtype) @ table + rest.to(table.dtype)
 
 
 def _norm(kind: str, width: int) -> nn.Module:

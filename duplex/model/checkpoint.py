@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
@@ -59,6 +60,8 @@ class DuplexModel:
     """The parts of one checkpoint, in evaluation mode and without gradients.
 
     prompt_embeddings [prompts, llm_dim]; state_head Linear(llm_dim, states); settings from server.json.
+    interruption_class: the state head's logit that tells whether the user is taking the floor from the speaking agent;
+    None in official checkpoints.
     codec_encoder: audio to codes, where the checkpoint has one of the kind we can run.
     """
 
@@ -73,6 +76,7 @@ class DuplexModel:
     settings: SpeechSettings
     folder: Path
     codec_encoder: CodecEncoder | None = None
+    interruption_class: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,7 @@ class _Listening:
     prompt_embeddings: Tensor
     state_head: nn.Linear
     chat_template: str
+    interruption_class: int | None
 
 
 def load_checkpoint(
@@ -119,6 +124,7 @@ def load_checkpoint(
         settings=settings,
         folder=folder,
         codec_encoder=codec_encoder,
+        interruption_class=listening.interruption_class,
     )
 
 
@@ -134,6 +140,7 @@ def save_checkpoint(
     settings: SpeechSettings,
     chat_template: str,
     codec_encoder: CodecEncoder | None = None,
+    interruption_class: int | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write trained parts as a checkpoint that `load_checkpoint` reads; the LLM's folder is the caller's to write.
@@ -155,6 +162,7 @@ def save_checkpoint(
         states=state_head.out_features,
         chat_template=chat_template,
         json_cmvn=True,
+        interruption_class=interruption_class,
     )
     (folder / "audiollm" / "train.yaml").write_text(
         yaml.safe_dump(train_yaml, allow_unicode=True, sort_keys=True), encoding="utf-8"
@@ -201,7 +209,12 @@ def _load_listening(folder: Path) -> _Listening:
     load_module(prompts, source.take(PROMPTS), PROMPTS)
     source.tensors.pop(TASKS, None)
     source.refuse_rest()
-    return _Listening(encoder, adapter, prompts.weight.detach(), state_head, entries.chat_template)
+    interruption = entries.interruption_class
+    if interruption is not None and interruption >= entries.states:
+        raise CheckpointError(
+            f"{folder / 'train.yaml'}: interruption_class {interruption} is none of the {entries.states} states"
+        )
+    return _Listening(encoder, adapter, prompts.weight.detach(), state_head, entries.chat_template, interruption)
 
 
 def _add_cmvn(tensors: dict[str, Tensor], path: Path, bins: int, *, is_json: bool) -> None:
@@ -254,6 +267,9 @@ def _check_fit(
     llm_dim = listening.adapter.dims.llm_dim
     if llm_dim != llm.hidden_size:
         raise CheckpointError(f"{folder} was made for an LLM of hidden size {llm_dim}, this one has {llm.hidden_size}")
+    pieces, vocabulary = listening.adapter.dims.pieces, len(cast(Tensor, llm.embedding.weight))
+    if pieces not in (0, vocabulary):
+        raise CheckpointError(f"{folder} was made for an LLM of {pieces} pieces, this one has {vocabulary}")
     if llm_dim % decoder.dims.dim:
         raise CheckpointError(
             f"{folder}: the LLM's {llm_dim} is no multiple of the speech decoder's {decoder.dims.dim}"

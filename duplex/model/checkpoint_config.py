@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from duplex.core.errors import CheckpointError
 from duplex.model.adapter import AdapterDims
@@ -65,12 +65,13 @@ class ModelConf(_Entries):
     norm: Literal["layer", "batch"] = "batch"
     activation: Literal["gelu", "relu"] = Field(default="relu", alias="activation_func")
     kernel: PositiveInt = Field(default=5, alias="kernel_size")
-    piece_width: Annotated[float, Field(gt=0)] | None = None  # ours
+    pieces: NonNegativeInt = 0  # ours
     encoder_dim: PositiveInt = Field(alias="enc_out_dim")
     llm_dim: PositiveInt = Field(alias="llm_embed_dim")
     prompts: PositiveInt = Field(alias="prompt_num")
     prompts_before_audio: Literal[True] = Field(default=True, alias="add_prompt_before")
     states: Annotated[int, Field(ge=3)] = Field(alias="predict_usr_state")
+    interruption_class: Annotated[int, Field(ge=3)] | None = None  # ours
     chat_template: str
 
 
@@ -103,7 +104,7 @@ class TrainConfig(_Entries):
     def adapter(self) -> AdapterDims:
         """Sizes and kind of the adapter."""
         m = self.listening
-        return AdapterDims(m.encoder_dim, m.llm_dim, m.kernel, m.norm, m.activation, m.piece_width)
+        return AdapterDims(m.encoder_dim, m.llm_dim, m.kernel, m.norm, m.activation, m.pieces)
 
 
 class DecoderEntries(_Entries):
@@ -210,7 +211,14 @@ def istft_dims(entries: CodecEntries, path: Path) -> IstftDims:
 
 
 def train_config(
-    encoder: EncoderDims, adapter: AdapterDims, *, prompts: int, states: int, chat_template: str, json_cmvn: bool
+    encoder: EncoderDims,
+    adapter: AdapterDims,
+    *,
+    prompts: int,
+    states: int,
+    chat_template: str,
+    json_cmvn: bool,
+    interruption_class: int | None = None,
 ) -> dict[str, Any]:
     """train.yaml's content for these sizes."""
     transformer = {
@@ -257,7 +265,8 @@ def train_config(
             "predict_usr_state": states,
             "prompt_num": prompts,
             "task_type": "prompt_finetune",
-            **({} if adapter.piece_width is None else {"piece_width": adapter.piece_width}),
+            **({"pieces": adapter.pieces} if adapter.pieces else {}),
+            **({} if interruption_class is None else {"interruption_class": interruption_class}),
         },
     }
 

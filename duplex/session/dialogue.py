@@ -19,10 +19,14 @@ class ChunkHeard:
 
 @dataclass(frozen=True, slots=True)
 class ChunkJudged:
-    """The state head has judged a chunk of a turn: P(continue), P(respond), P(ignore)."""
+    """The state head has judged a chunk of a turn: P(continue), P(respond), P(ignore).
+
+    `interruption`: P(the user is taking the floor from the agent); None where the checkpoint does not tell.
+    """
 
     turn: int
     probs: tuple[float, float, float]
+    interruption: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,9 +81,13 @@ _ACTIVITY = {
 
 @dataclass
 class DialogueMachine:
-    """One conversation's logic. `handle` takes an event and returns the actions, in order."""
+    """One conversation's logic. `handle` takes an event and returns the actions, in order.
+
+    tells_interruptions: the checkpoint tells whether the user is taking the floor; if not, how long they talk does.
+    """
 
     config: SessionConfig = field(default_factory=lambda: SessionConfig())
+    tells_interruptions: bool = False
     state: DialogueState = DialogueState.IDLE
     user: UserActivity = UserActivity.SILENT
     turn: UserTurn | None = None
@@ -134,9 +138,8 @@ class DialogueMachine:
         self.user = UserActivity.SPEAKING if turn.silence_ms == 0 else UserActivity.SILENT
         actions: list[Action] = [Feed(turn.number, event.index)]
         self._decided_until = event.index + 1
-        if self._interrupts(turn):
-            turn.taken = True
-            actions += [*self._cut(CutReason.USER), TakeTurn(turn.number)]
+        if not self.tells_interruptions and self._can_interrupt(turn) and 0 < self.config.barge_in_ms <= turn.speech_ms:
+            actions += self._take_floor(turn)
         if turn.silence_ms >= self.config.vad_timeout_ms:
             answered = turn.resumed or turn.speech_ms >= self.config.min_speech_ms
             actions += self._respond() if answered else self._drop()
@@ -181,14 +184,12 @@ class DialogueMachine:
         else:
             turn.silence_ms += WINDOW_MS
 
-    def _interrupts(self, turn: UserTurn) -> bool:
-        """Whether the user has talked over the agent for longer than a backchannel lasts."""
-        return (
-            self.reply is not None
-            and not turn.taken
-            and self.config.barge_in_ms > 0
-            and turn.speech_ms >= self.config.barge_in_ms
-        )
+    def _can_interrupt(self, turn: UserTurn) -> bool:
+        return self.reply is not None and not turn.taken and turn.speech_ms >= self.config.min_speech_ms
+
+    def _take_floor(self, turn: UserTurn) -> list[Action]:
+        turn.taken = True
+        return [*self._cut(CutReason.USER), TakeTurn(turn.number)]
 
     def verdict(self, probs: tuple[float, float, float]) -> TurnDecision:
         """What P(continue), P(respond), P(ignore) of the open turn's last chunk mean now."""
@@ -199,7 +200,8 @@ class DialogueMachine:
             return []
         decision = self.verdict(event.probs)
         if decision is TurnDecision.CONTINUE:
-            return []
+            taking = event.interruption is not None and event.interruption > self.config.barge_in_probability
+            return self._take_floor(self.turn) if taking and self._can_interrupt(self.turn) else []
         if decision is TurnDecision.IGNORE and self.turn.taken and self.turn.silence_ms == 0:
             return []  # who has interrupted and still speaks is no backchannel
         if decision is TurnDecision.RESPOND or self.turn.resumed:

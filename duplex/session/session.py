@@ -67,7 +67,7 @@ class Session:
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._machine = DialogueMachine(config)
+        self._machine = DialogueMachine(config, pool.engine.facts.tells_interruptions)
         self._line = ConversationLine(session_id, pool, store, clock)
         self._microphone = Microphone(session_id, hello.input_rate, pool, clock)
         self._commands = CommandQueue()
@@ -296,7 +296,7 @@ class Session:
             return
         self._trace(turn, index, result.probs)
         if not forced:
-            self._let(d.ChunkJudged(turn, result.probs))
+            self._let(d.ChunkJudged(turn, result.probs, result.interruption))
 
     def _begin_reply(self, turn: int, generation: int, forced_text: str | None = None) -> None:
         self._line.mark_reply()

@@ -145,12 +145,12 @@ class CtcModel(nn.Module):
         return self.heads.log_probs(self.encoder(features))
 
 
-def ctc_loss(log_probs: Tensor, targets: Sequence[Sequence[int]], lengths: Tensor) -> Tensor:
+def ctc_loss(log_probs: Tensor, targets: Sequence[Sequence[int]], lengths: Tensor, blank: int = BLANK_ID) -> Tensor:
     """CTC loss of log_probs [batch, frames, symbols], of which `lengths` frames count; a target a row."""
     flat = torch.tensor([token for target in targets for token in target], dtype=torch.long)
     return F.ctc_loss(
         log_probs.transpose(0, 1), flat.to(log_probs.device), lengths,
-        torch.tensor([len(target) for target in targets]), blank=BLANK_ID, zero_infinity=True,
+        torch.tensor([len(target) for target in targets]), blank=blank, zero_infinity=True,
     )  # fmt: skip
 
 

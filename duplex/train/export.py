@@ -9,7 +9,7 @@ from duplex.model.checkpoint import SpeechSettings, save_checkpoint
 from duplex.model.codec import Codec
 from duplex.model.speech_decoder import SpeechDecoder
 from duplex.train.codec_stage import CodecTrainer
-from duplex.train.listen_stage import ListenModel
+from duplex.train.listen_stage import INTERRUPTION_CLASS, ListenModel
 from duplex.train.text_llm import TEMPLATE
 
 
@@ -35,4 +35,5 @@ def export(
         codec_encoder=codec.encoder,
         settings=settings,
         chat_template=TEMPLATE,
+        interruption_class=INTERRUPTION_CLASS,
     )

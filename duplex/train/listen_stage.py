@@ -1,13 +1,12 @@
-"""Stage 3: attach speech to the frozen LLM. First the adapter, with the encoder moving along and then alone; then the
-state head and the prompt embeddings on timed turns.
+"""Stage 3: attach speech to the frozen LLM. First the adapter, with the encoder moving along; then the state head and
+the prompt embeddings on timed turns.
 
-The adapter learns to put the embedding of each piece where CTC heard it. The second part's gradient passes through the
-LLM, whose weights never change.
+The adapter learns by CTC to weigh the LLM's pieces at its own, slower positions. The second part's gradient passes
+through the LLM, whose weights never change.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,7 +31,6 @@ from duplex.train.ctc_stage import (
     ctc_loss,
     mask_features,
     pad_features,
-    piece_targets,
     placed,
     stream_features,
     vary_voice,
@@ -44,20 +41,21 @@ from duplex.train.world import Dialogue, Turn
 
 POSITIONS_PER_CHUNK = 2
 STATE_CLASSES = 4
-ALIGN_WEIGHT = 0.5
-LEARNED_WIDTH = 0.2  # as `piece_width`, of AdapterDims while the adapter is trained and of adapters without one
-PIECE_WEIGHT = 3.0  # of a piece beside a blank
-CTC_WEIGHT = 0.7
+INTERRUPTION_CLASS = 3  # of the state head; the official one leaves its last logit unused
+FRESH_SHARE = 0.1  # of an adapter's random weights, where it begins as a CTC head
 MASKED_SHARE = 0.7  # of the batches, while the encoder learns
 STATE_WEIGHT = 1.0
-REST_WEIGHT = 0.3
+STATE_BALANCE = (1.0, 0.5, 1.0)  # of the classes: better a chunk late than into the user's last word
+INTERRUPTION_WEIGHT = 0.5
+REST_WEIGHT = 1.0
 
 
 @dataclass
 class Spoken:
     """One user turn for training: features from the start of the turn, and what surrounds it.
 
-    features [3 + 16 * chunks, 80]; labels: per chunk class or IGNORED (empty: no state loss);
+    features [3 + 16 * chunks, 80]; labels: per chunk class or IGNORED (empty: no state loss); interrupting: per chunk
+    1 where the user is taking the floor from the agent, 0 where not, IGNORED where it is not judged;
     before: token ids already in the conversation, up to and with the user prefix; reply None: nothing follows.
     """
 
@@ -66,6 +64,7 @@ class Spoken:
     before: list[int]
     reply: str | None
     labels: list[int] = field(default_factory=list)
+    interrupting: list[int] = field(default_factory=list)
 
 
 class ListenModel(nn.Module):
@@ -76,9 +75,8 @@ class ListenModel(nn.Module):
         self.encoder = encoder
         self.heads = heads
         self.adapter = adapter
-        if adapter.dims.piece_width is not None:  # nothing beside the pieces until the state stage
-            nn.init.zeros_(adapter.rest.weight)
-            nn.init.zeros_(adapter.rest.bias)
+        nn.init.zeros_(adapter.rest.weight)  # nothing beside the pieces until the state stage
+        nn.init.zeros_(adapter.rest.bias)
         table = llm.get_input_embeddings().weight
         self.prompt_embeddings = nn.Parameter(table[audio_start].detach().float().repeat(PROMPT_POSITIONS, 1).clone())
         self.state_head = nn.Linear(table.shape[1], STATE_CLASSES)
@@ -102,78 +100,45 @@ class ListenModel(nn.Module):
         if not with_llm:
             return self._heard_losses(batch, writer, encoded, adapted, lengths)
         losses = self._language_losses(batch, writer, adapted, lengths)
-        state = losses.get("state", losses["reply"] * 0.0)
         rest = self._rest_size(adapted, lengths)
-        return {**losses, "rest": rest, "loss": losses["reply"] + STATE_WEIGHT * state + REST_WEIGHT * rest}
+        loss = losses["reply"] + REST_WEIGHT * rest
+        if "state" in losses:
+            loss = loss + STATE_WEIGHT * losses["state"] + INTERRUPTION_WEIGHT * losses["interruption"]
+        return {**losses, "rest": rest, "loss": loss}
 
     def _rest_size(self, adapted: Tensor, lengths: list[int]) -> Tensor:
         """Mean square of what the adapter adds to the pieces, in units of the LLM's embeddings."""
         table = self.llm.get_input_embeddings().weight
-        rest = adapted[..., table.shape[1] :].float()
+        rest = adapted[..., self.adapter.dims.pieces :].float()
         rows = torch.cat([row[: length // 2] for row, length in zip(rest, lengths, strict=True)])
         return rows.square().mean() / table.float().square().mean() if rows.numel() else rest.sum()
 
     def _heard_losses(
         self, batch: Sequence[Spoken], writer: DialogueWriter, encoded: Tensor, adapted: Tensor, lengths: list[int]
     ) -> dict[str, Tensor]:
-        """What was heard: the adapter's pieces, and CTC while the encoder is trained."""
-        by_character, by_piece = self.heads.log_probs(encoded)
-        align = self._align_loss(adapted, by_piece, batch, lengths, writer)
-        if not by_piece.requires_grad:
-            return {"loss": ALIGN_WEIGHT * align, "align": align}
+        """What was heard: the adapter's pieces, and characters to keep the encoder to the sounds."""
         frames = torch.tensor(lengths)
+        by_character = F.log_softmax(self.heads.characters(encoded).float(), dim=-1)
+        by_piece = F.log_softmax(adapted[..., : self.adapter.dims.pieces].float(), dim=-1)
+        pieces = ctc_loss(by_piece, [writer.encode(item.text) for item in batch], frames // 2, writer.blank)
         letters = ctc_loss(by_character, [characters(item.text) for item in batch], frames)
-        pieces = ctc_loss(by_piece, [piece_targets(writer.encode(item.text)) for item in batch], frames)
-        ctc = pieces + CHARACTER_WEIGHT * letters
-        return {"loss": ALIGN_WEIGHT * align + CTC_WEIGHT * ctc, "align": align, "ctc": ctc}
-
-    def _align_loss(
-        self, adapted: Tensor, log_probs: Tensor, batch: Sequence[Spoken], lengths: list[int], writer: DialogueWriter
-    ) -> Tensor:
-        placed_rows = [
-            place_pieces(log_probs[row, :length].detach().cpu(), item.text, writer)
-            for row, (item, length) in enumerate(zip(batch, lengths, strict=True))
-        ]
-        return self._piece_loss(adapted, placed_rows, writer)
-
-    def _piece_loss(self, adapted: Tensor, placed_rows: Sequence[Tensor | None], writer: DialogueWriter) -> Tensor:
-        """How far the adapter's outputs [batch, positions, ...] are from the pieces that belong there."""
-        table = self.llm.get_input_embeddings().weight.float()
-        width = self.adapter.dims.piece_width or LEARNED_WIDTH
-        rows = [(row, positions) for row, positions in enumerate(placed_rows) if positions is not None]
-        if not rows:
-            return adapted.sum() * 0.0
-        wanted = torch.cat([positions for _, positions in rows]).to(table.device)
-        made = torch.cat([adapted[row, : len(positions), : table.shape[1]].float() for row, positions in rows])
-        with torch.autocast(table.device.type, enabled=False):
-            # Minus the squared distances, without the squares of `made`, which all pieces of a position share.
-            squares = table.square().sum(-1)
-            nearness = (2.0 * made @ table.t() - squares) / squares.mean()
-        error = F.cross_entropy(nearness / width, wanted, reduction="none")
-        weight = torch.where(wanted == writer.blank, 1.0, PIECE_WEIGHT)
-        row_of = torch.repeat_interleave(torch.tensor([len(positions) for _, positions in rows])).to(table.device)
-        sums = torch.zeros(2, len(rows), device=table.device).index_add(
-            1, row_of, torch.stack([error * weight, weight])
-        )
-        return (sums[0] / sums[1]).mean()
+        return {"loss": pieces + CHARACTER_WEIGHT * letters, "pieces": pieces, "characters": letters}
 
     def _language_losses(
         self, batch: Sequence[Spoken], writer: DialogueWriter, adapted: Tensor, lengths: list[int]
     ) -> dict[str, Tensor]:
         device = adapted.device
         embedding = self.llm.get_input_embeddings()
-        if (width := self.adapter.dims.piece_width) is not None:
-            adapted = as_pieces(adapted.float(), embedding.weight.float(), width)
-        rows, targets, state_at, state_labels = [], [], [], []
+        adapted = as_pieces(adapted, embedding.weight.float())
+        rows, targets = [], []
+        chunks: list[tuple[int, int, int, int]] = []  # row, position, state, whether it interrupts
         for index, item in enumerate(batch):
             before = embedding(torch.tensor(item.before, device=device)).float()
             audio = adapted[index, : lengths[index] // 2].float()
             parts = [before, self.prompt_embeddings, audio]
             start = len(item.before) + PROMPT_POSITIONS
-            for chunk, label in enumerate(item.labels):
-                if label != IGNORED:
-                    state_at.append((index, start + POSITIONS_PER_CHUNK * (chunk + 1) - 1))
-                    state_labels.append(label)
+            for chunk, (label, interrupts) in enumerate(zip(item.labels, item.interrupting, strict=True)):
+                chunks.append((index, start + POSITIONS_PER_CHUNK * (chunk + 1) - 1, label, interrupts))
             target = [IGNORED] * (start + len(audio))
             if item.reply is not None:
                 suffix, reply = list(writer.chat.suffix), writer.encode(item.reply)
@@ -191,44 +156,48 @@ class ListenModel(nn.Module):
             losses["reply"] = F.cross_entropy(logits, wanted[picked])
         else:
             losses["reply"] = hidden.sum() * 0.0
-        if state_at:
-            at = torch.tensor(state_at, device=device)
-            logits = self.state_head(hidden[at[:, 0], at[:, 1]]).float()[:, : STATE_CLASSES - 1]
-            wanted_state = torch.tensor(state_labels, device=device)
-            losses["state"] = F.cross_entropy(logits, wanted_state, weight=torch.tensor(STATE_BALANCE, device=device))
-            losses["state_right"] = (logits.argmax(-1) == wanted_state).float().mean()
+        if chunks:
+            losses |= self._state_losses(hidden, torch.tensor(chunks, device=device))
         return losses
 
+    def _state_losses(self, hidden: Tensor, chunks: Tensor) -> dict[str, Tensor]:
+        """Decision and interruption after each of `chunks` [n, 4]: row, position, wanted state, wanted interruption."""
+        row, position, wanted, interrupts = chunks.unbind(1)
+        logits = self.state_head(hidden[row, position]).float()
+        judged, spoken_over = wanted != IGNORED, interrupts != IGNORED
+        states, wanted = logits[judged, :INTERRUPTION_CLASS], wanted[judged]
+        interruption = F.binary_cross_entropy_with_logits(
+            logits[spoken_over, INTERRUPTION_CLASS], interrupts[spoken_over].float(), reduction="sum"
+        )
+        balance = torch.tensor(STATE_BALANCE, device=hidden.device)
+        count = max(1, len(wanted))
+        return {
+            "state": F.cross_entropy(states, wanted, weight=balance, reduction="sum") / count,
+            "state_right": (states.argmax(-1) == wanted).sum() / count,
+            "interruption": interruption / max(1, int(spoken_over.sum())),
+        }
 
-STATE_BALANCE = (1.0, 1.0, 1.0)
 
+def hear_like(adapter: Adapter, head: nn.Linear, blank: int) -> None:
+    """Let an adapter begin as the CTC head [vocabulary + 1] of the same encoder.
 
-def place_pieces(log_probs: Tensor, text: str, writer: DialogueWriter) -> Tensor | None:
-    """Which piece's embedding each 80 ms position should hold [frames / 2]: a piece stands where the best CTC
-    alignment hears it, or at the next free position.
-
-    log_probs [frames, vocabulary + 1]. None when the text does not fit into the frames.
+    The last two frames that a position sees (position t ends with frame 2t) are summed and go through the head's
+    weights. Half of the channels hold the sums, half their negatives, so that the activation between keeps them whole.
+    Does nothing to the kind with two convolutions.
     """
-    frames = log_probs.shape[0]
-    positions = torch.full((frames // 2,), writer.blank)
-    pieces = writer.encode(text)
-    if not pieces:
-        return positions
-    repeats = sum(a == b for a, b in itertools.pairwise(pieces))
-    if len(pieces) + repeats > frames:
-        return None
-    path, _ = torchaudio.functional.forced_align(
-        log_probs[None], torch.tensor([piece_targets(pieces)], dtype=torch.int32), blank=BLANK_ID
-    )
-    taken, previous, waiting = -1, BLANK_ID, iter(pieces)
-    for frame, symbol in enumerate(path[0].tolist()):
-        if symbol not in (BLANK_ID, previous):
-            taken = max(frame // 2, taken + 1)
-            if taken >= len(positions):
-                return None
-            positions[taken] = next(waiting)
-        previous = symbol
-    return positions
+    if adapter.dims.convolutions != 1:
+        return
+    convolution, project, width = adapter.conv1d2, adapter.project, adapter.dims.encoder_dim
+    with torch.no_grad():
+        for parameter in convolution.parameters():
+            parameter.mul_(FRESH_SHARE)
+        same = torch.eye(width)[..., None]
+        convolution.weight[:width, :, -2:] += same
+        convolution.weight[width:, :, -2:] -= same
+        by_id = torch.arange(1, len(head.weight))
+        by_id[blank] = BLANK_ID
+        project.weight.copy_(torch.cat([head.weight[by_id], -head.weight[by_id]], dim=1))
+        project.bias.copy_(head.bias[by_id])
 
 
 def conversation_before(writer: DialogueWriter, context: Sequence[Turn], rng: random.Random, *, cut: bool) -> list[int]:
@@ -241,17 +210,15 @@ def conversation_before(writer: DialogueWriter, context: Sequence[Turn], rng: ra
     return [*ids, *writer.chat.prefix]
 
 
-def adapter_items(corpus: Sequence[Utterance], writer: DialogueWriter, seed: int) -> Iterator[Spoken]:
-    """Endless single turns with their conversations."""
+def adapter_items(corpus: Sequence[Utterance], seed: int) -> Iterator[Spoken]:
+    """Endless single utterances."""
     rng = random.Random(seed)
-    usable = [u for u in corpus if u.turn is not None]
+    order = list(corpus)
     while True:
-        rng.shuffle(usable)
-        for utterance in usable:
-            assert utterance.turn is not None
-            before = conversation_before(writer, utterance.context, rng, cut=rng.random() < 0.2)
+        rng.shuffle(order)
+        for utterance in order:
             pcm = placed(utterance, rng, STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0)
-            yield Spoken(stream_features(pcm), utterance.text, before, utterance.turn.reply)
+            yield Spoken(stream_features(pcm), utterance.text, [], None)
 
 
 def grouped(items: Iterator[Spoken], size: int) -> Iterator[list[Spoken]]:

@@ -28,7 +28,6 @@ from duplex.train.state_stage import state_items
 from duplex.train.text_llm import AUDIO_START, DialogueWriter
 from duplex.train.warm_start import WarmStart
 
-PIECE_WIDTH = 0.08  # of AdapterDims once the adapter is trained: narrower mixtures are read better, wider ones learned
 STAGES = ("data", "text", "ctc", "adapter", "state", "codec", "speech", "export")
 
 
@@ -112,23 +111,17 @@ class Pipeline:
         )  # fmt: skip
 
     def adapter(self) -> None:
-        """Adapter on single turns, without the LLM: with the encoder moving along, then alone."""
-        p = self.preset
-        for name, before, options in (
-            ("adapter", "ctc", p.adapter_steps),
-            ("adapter_alone", "adapter", p.adapter_alone_steps),
-        ):
-            model, writer = self._listen_model(before)
-            items = listen_stage.adapter_items(load_corpus(self.corpus("asr")), writer, self.seed)
-            hearing = (model.encoder, model.heads) if name == "adapter" else ()
-            listen_stage.run(
-                model, writer, items, self.work / name, options, name=name, batch=p.adapter_batch,
-                trained=(*hearing, *model.adapter.piece_parts()), with_llm=False, device=self.device,
-            )  # fmt: skip
+        """Adapter on single utterances, without the LLM, with the encoder moving along."""
+        model, writer = self._listen_model("ctc")
+        listen_stage.run(
+            model, writer, listen_stage.adapter_items(load_corpus(self.corpus("asr")), self.seed),
+            self.work / "adapter", self.preset.adapter_steps, name="adapter", batch=self.preset.adapter_batch,
+            trained=(model.encoder, model.heads.characters, *model.adapter.piece_parts()), with_llm=False, device=self.device,
+        )  # fmt: skip
 
     def state(self) -> None:
         """State head, prompt embeddings and the adapter's rest on timed turns; all others stand still."""
-        model, writer = self._listen_model("adapter_alone")
+        model, writer = self._listen_model("adapter")
         pools = load_pools(*(self.corpus(name) for name in ("asr", "split_turns", "backchannels", "noise")))
         listen_stage.run(
             model, writer, state_items(pools, writer, self.seed), self.work / "state", self.preset.state_steps,
@@ -187,13 +180,15 @@ class Pipeline:
             self.preset.encoder.dim,
             self.preset.llm.hidden,
             self.preset.adapter_kernel,
-            piece_width=listen_stage.LEARNED_WIDTH if stage in ("ctc", "adapter") else PIECE_WIDTH,
+            pieces=len(self._tokenizer()),
         )
         torch.manual_seed(self.seed)
         model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.encode(AUDIO_START)[0])
         if stage == "ctc":
             _restore(ctc, self.work / "ctc")
-            if self.warm is not None:
+            if self.warm is None:
+                listen_stage.hear_like(model.adapter, model.heads.pieces, writer.blank)
+            else:
                 self.warm.listen(model)
         else:
             _restore(model, self.work / stage)

@@ -31,7 +31,6 @@ class Preset:
     ctc_steps: LoopOptions
     character_steps: int  # of ctc_steps
     adapter_steps: LoopOptions
-    adapter_alone_steps: LoopOptions  # with the encoder standing still
     state_steps: LoopOptions
     codec_steps: LoopOptions
     decoder_steps: LoopOptions
@@ -59,10 +58,9 @@ TINY = Preset(
     text_steps=LoopOptions(steps=9000, learning_rate=2e-3, matrix_rate=0.02),
     ctc_steps=LoopOptions(steps=17700, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
-    adapter_steps=LoopOptions(steps=900, learning_rate=2e-3, warmup=30, matrix_rate=0.006),
-    adapter_alone_steps=LoopOptions(steps=2200, learning_rate=2e-3, warmup=30),
+    adapter_steps=LoopOptions(steps=6000, learning_rate=1e-3, warmup=30, matrix_rate=0.006),
     state_steps=LoopOptions(
-        steps=2350, learning_rate=2e-3, warmup=30, slow_parts=("adapter.rest", "prompt_embeddings"), slow_share=0.5
+        steps=2000, learning_rate=2e-3, warmup=30, slow_parts=("adapter.rest", "prompt_embeddings"), slow_share=0.02
     ),
     codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
     decoder_steps=LoopOptions(steps=4500, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
@@ -94,7 +92,6 @@ SMOKE = Preset(
     ctc_steps=LoopOptions(steps=4, learning_rate=1e-3, matrix_rate=0.02),
     character_steps=2,
     adapter_steps=LoopOptions(steps=2, learning_rate=1e-3),
-    adapter_alone_steps=LoopOptions(steps=2, learning_rate=1e-3),
     state_steps=LoopOptions(steps=2, learning_rate=1e-3),
     codec_steps=LoopOptions(steps=4, learning_rate=1e-3),
     decoder_steps=LoopOptions(steps=4, learning_rate=1e-3),

@@ -25,6 +25,7 @@ DONT_CARE = -100
 Kind = Literal["turn", "paused", "barge_in", "backchannel", "noise", "background_speech"]
 
 _SETTLE_SAMPLES = SAMPLE_RATE // 5  # 200 ms after the end in which either answer is accepted
+_TELLING_SAMPLES = SAMPLE_RATE * 4 // 25  # 160 ms of speech may tell a question from a backchannel
 _LEAD_SEC = (0.3, 1.0)
 _TAIL_SEC = (1.5, 2.5)
 _PAUSE_SEC = (0.25, 0.9)
@@ -61,6 +62,7 @@ class Scenario:
     pcm: Pcm
     labels: npt.NDArray[np.int8]
     user_text: str
+    speech_start_sample: int
     speech_end_sample: int
     agent_was_speaking: bool = False
     turn: Turn | None = None
@@ -125,25 +127,36 @@ def label_chunks(samples: int, speech_end_sample: int, decision: int) -> npt.NDA
     return labels
 
 
+def label_interruption(scenario: Scenario) -> npt.NDArray[np.int8]:
+    """Whether the user is taking the floor from the agent, by chunk: 1 once an interruption can be told, 0 in what is
+    to be ignored, DONT_CARE where the agent is silent.
+    """
+    ends = (np.arange(len(scenario.labels)) + 1) * CHUNK_SAMPLES
+    labels = np.full(len(ends), DONT_CARE, np.int8)
+    if scenario.agent_was_speaking and scenario.turn is None:
+        labels[:] = 0
+    elif scenario.agent_was_speaking:
+        labels[ends >= scenario.speech_start_sample + _TELLING_SAMPLES] = 1
+    return labels
+
+
 def _turn(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
     few = pools.short_turns if rng.random() < _SHORT_TURN_SHARE else []
     return _single(rng, pools, rng.choice(few or pools.turns), strength)
 
 
 def _single(rng: random.Random, pools: ClipPools, spoken: Utterance, strength: float) -> Scenario:
-    pcm, end = _timeline(rng, pools, [_at_speech_level(rng, spoken)], strength)
-    return Scenario(
-        "turn", spoken.context, pcm, label_chunks(len(pcm), end, RESPOND), spoken.text, end, turn=spoken.turn
-    )
+    pcm, start, end = _timeline(rng, pools, [_at_speech_level(rng, spoken)], strength)
+    labels = label_chunks(len(pcm), end, RESPOND)
+    return Scenario("turn", spoken.context, pcm, labels, spoken.text, start, end, turn=spoken.turn)
 
 
 def _paused(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
     parts = rng.choice(pools.split_turns)
-    pcm, end = _timeline(rng, pools, [_at_speech_level(rng, part) for part in parts], strength)
+    pcm, start, end = _timeline(rng, pools, [_at_speech_level(rng, part) for part in parts], strength)
+    labels = label_chunks(len(pcm), end, RESPOND)
     text = " ".join(part.text for part in parts)
-    return Scenario(
-        "paused", parts[0].context, pcm, label_chunks(len(pcm), end, RESPOND), text, end, turn=parts[0].turn
-    )
+    return Scenario("paused", parts[0].context, pcm, labels, text, start, end, turn=parts[0].turn)
 
 
 def _barge_in(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
@@ -166,7 +179,7 @@ def _background_speech(rng: random.Random, pools: ClipPools, strength: float) ->
 
 
 def _ignored(rng: random.Random, pools: ClipPools, kind: Kind, sound: Pcm, text: str, strength: float) -> Scenario:
-    pcm, end = _timeline(rng, pools, [sound], strength)
+    pcm, start, end = _timeline(rng, pools, [sound], strength)
     before = rng.choice(pools.turns)
     assert before.turn is not None
     context = (*before.context, before.turn)
@@ -177,6 +190,7 @@ def _ignored(rng: random.Random, pools: ClipPools, kind: Kind, sound: Pcm, text:
         pcm,
         label_chunks(len(pcm), end, IGNORE),
         text,
+        start,
         end,
         agent_was_speaking=speaking,
     )
@@ -192,23 +206,23 @@ _MAKERS: dict[Kind, Callable[[random.Random, ClipPools, float], Scenario]] = {
 }
 
 
-def _timeline(rng: random.Random, pools: ClipPools, sounds: Sequence[Pcm], strength: float) -> tuple[Pcm, int]:
-    """Put silence around sounds and pauses between them; returns whole chunks and the end of the last one."""
+def _timeline(rng: random.Random, pools: ClipPools, sounds: Sequence[Pcm], strength: float) -> tuple[Pcm, int, int]:
+    """Put silence around sounds and pauses between them; returns whole chunks, and start and end of the sounds."""
     pieces = [_silence(rng, _LEAD_SEC)]
     for position, sound in enumerate(sounds):
         pieces += [_silence(rng, _PAUSE_SEC), sound] if position else [sound]
-    end = sum(len(piece) for piece in pieces)
+    start, end = len(pieces[0]), sum(len(piece) for piece in pieces)
     tail = _silence(rng, _TAIL_SEC)
     if rng.random() < _LATE_CLICK_SHARE * strength:
         click = with_peak(rng.choice(pools.noises).samples(), rng.uniform(0.005, 0.03))[: len(tail)]
-        start = rng.randrange(len(tail) - len(click) + 1)
-        tail[start : start + len(click)] += click
+        click_at = rng.randrange(len(tail) - len(click) + 1)
+        tail[click_at : click_at + len(click)] += click
     pcm = np.concatenate([*pieces, tail])
     pcm = pcm[: len(pcm) // CHUNK_SAMPLES * CHUNK_SAMPLES]
     draws = np.random.default_rng(rng.getrandbits(64))
     floor = 10 ** (rng.uniform(*_ROOM_PEAK_DB) / 20)
     pcm = add_at_snr(pcm, background(len(pcm), draws), 20 * float(np.log10(rms(pcm) / floor)))
-    return degrade(pcm, draws, strength), end
+    return degrade(pcm, draws, strength), start, end
 
 
 def _silence(rng: random.Random, length_sec: tuple[float, float]) -> Pcm:

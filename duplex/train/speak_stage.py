@@ -23,7 +23,10 @@ from duplex.train.loop import LoopOptions, fresh, train
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import Dialogue, Turn, sample_dialogue
 
-CORRUPTED_CODES = 0.05  # share of fed-back codes replaced at random, against exposure bias
+CORRUPTED_CODES = 0.1  # share of fed-back codes replaced at random, against exposure bias
+# What the LLM thinks while it says a word depends on all that was said before, and no training has heard all of it:
+FOREIGN_HIDDEN = 0.5  # share of clips that get the hidden states of another one; the text alone tells what to say
+HIDDEN_NOISE = 0.3  # on the other clips' own ones, in units of their root mean square
 DIALOGUES_FOR_CONTEXTS = 40_000
 HIDDEN_BATCH = 32  # conversations
 
@@ -137,7 +140,7 @@ def decoder_loss(
     dims = decoder.dims
     device = decoder.embedding.weight.device
     texts = [decoder.split(embedding(torch.tensor(s.text, device=device)).float()) for s in batch]
-    prefixes = [decoder.split(s.hidden.to(device).float()) for s in batch]
+    prefixes = [decoder.split(hidden) for hidden in _hidden(batch, device, corrupt=corrupt)]
     codes = pad_sequence([s.codes.to(device) for s in batch], batch_first=True, padding_value=dims.eos)
     fed = codes
     if corrupt:
@@ -156,6 +159,16 @@ def decoder_loss(
     logits, wanted = logits[inside].float(), wanted[inside]
     loss = F.cross_entropy(logits, wanted, label_smoothing=0.05)
     return {"loss": loss, "right": (logits.argmax(-1) == wanted).float().mean()}
+
+
+def _hidden(batch: Sequence[Spoken], device: torch.device, *, corrupt: bool) -> list[Tensor]:
+    """Hidden states [n, llm_dim] of each clip, or of another one, or with noise."""
+    own = [clip.hidden.to(device).float() for clip in batch]
+    if not corrupt:
+        return own
+    noisy = [rows + HIDDEN_NOISE * rows.square().mean().sqrt() * torch.randn_like(rows) for rows in own]
+    foreign = torch.rand(len(batch)) < FOREIGN_HIDDEN
+    return [own[row - 1] if foreign[row] else noisy[row] for row in range(len(batch))]
 
 
 def run(

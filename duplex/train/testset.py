@@ -124,6 +124,7 @@ def make(root: Path, recipe: Recipe) -> None:
         (source / f"{number:03d}.txt").write_text(text)
         write_wav(source / f"{number:03d}.wav", synthesize(text, AGENT_VOICE), SAMPLE_RATE)
     made_of = vars(recipe) | {"scripts": recipe.cast.split, "voices": [str(voice) for voice in recipe.cast.voices]}
+    made_of["natural_share"] = recipe.cast.natural_share
     del made_of["cast"]
     (root / "recipe.json").write_text(json.dumps(made_of, indent=1))
 

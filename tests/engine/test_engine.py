@@ -1,6 +1,7 @@
 """The engine on the reference checkpoint: parity end to end, batches equal single steps, failures stay alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,18 @@ def test_a_batch_of_listen_steps_equals_single_ones(engine, features):
     finally:
         for branch in branches:
             engine.branches.release(branch)
+
+
+def test_interruptions_are_told_where_the_checkpoint_has_a_class_for_them(engine, features):
+    telling = TorchEngine(replace(engine.model, interruption_class=3), slots=1, max_length=64)
+    branches = [e.branches.acquire() for e in (engine, telling)]
+    (official,), (ours,) = (
+        e.listen([ListenStep(branch, features[0], True)]) for e, branch in zip((engine, telling), branches, strict=True)
+    )
+    engine.branches.release(branches[0])
+    assert official.interruption is None
+    assert 0.0 < ours.interruption < 1.0
+    assert ours.probs == pytest.approx(official.probs)
 
 
 def test_one_bad_step_fails_alone(engine, features):

@@ -85,6 +85,7 @@ class FakeEngine:
     ) -> None:
         self.branches = BranchPool(slots=slots, max_length=max_length, layers=1, kv_heads=1, head_dim=1)
         self.facts = EngineFacts(16000, CHUNK, 24000, 600, (19, 80), max_length, "fake")
+        self.interruption: float | None = None  # told of every chunk of speech
         self.reply_text = reply_text
         self.samples_per_token = samples_per_token
         self.served_by: list[tuple[str, str]] = []  # (kind, thread name) of every batch
@@ -147,7 +148,7 @@ class FakeEngine:
         if level < 0.05:
             probs = {2: (0.05, 0.9, 0.05), 3: (0.05, 0.05, 0.9)}.get(before, probs)
         decision = TurnDecision(int(np.argmax(probs)))
-        return ListenResult(probs, decision, step.branch.length)
+        return ListenResult(probs, decision, step.branch.length, None if level < 0.05 else self.interruption)
 
     def reply(self, steps: Sequence[ReplyStep]) -> list[ReplyResult | StepFailure]:
         self._note("reply")

@@ -4,32 +4,53 @@ from __future__ import annotations
 
 import torch
 
-from duplex.model.adapter import AdapterDims, as_pieces
+from duplex.model.adapter import Adapter, AdapterDims, as_pieces
+from duplex.model.caches import StreamCaches
 from duplex.model.checkpoint_config import train_config
 from duplex.model.encoder import EncoderDims
 
 
-def test_the_nearest_embedding_wins_and_a_tie_is_shared():
+def test_the_likeliest_embedding_wins_and_a_tie_is_shared():
     table, nothing = torch.eye(4) * 2, torch.zeros(1, 4)
-    near = as_pieces(torch.cat([torch.tensor([[2.0, 0.1, 0.0, 0.0]]), nothing], 1), table, 0.1)
-    torch.testing.assert_close(near, table[:1], atol=1e-3, rtol=0)
-    both = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
-    torch.testing.assert_close(as_pieces(torch.cat([both, nothing], 1), table, 0.1), both, atol=1e-3, rtol=0)
+    sure = as_pieces(torch.cat([torch.tensor([[20.0, 1.0, 0.0, 0.0]]), nothing], 1), table)
+    torch.testing.assert_close(sure, table[:1], atol=1e-3, rtol=0)
+    torn = as_pieces(torch.cat([torch.tensor([[20.0, 20.0, 0.0, 0.0]]), nothing], 1), table)
+    torch.testing.assert_close(torn, torch.tensor([[1.0, 1.0, 0.0, 0.0]]), atol=1e-3, rtol=0)
 
 
-def test_weights_are_a_softmax_over_squared_distances_and_the_rest_is_added():
+def test_the_rest_is_added_and_half_precision_is_kept():
     torch.manual_seed(0)
-    table, adapted, rest = torch.randn(7, 5), torch.randn(2, 3, 5), torch.randn(2, 3, 5)
-    distance = torch.cdist(adapted, table.expand(2, -1, -1)).square() / table.square().sum(-1).mean()
-    expected = torch.softmax(-distance / 0.3, dim=-1) @ table + rest
-    torch.testing.assert_close(as_pieces(torch.cat([adapted, rest], 2), table, 0.3), expected, atol=1e-5, rtol=1e-4)
+    table, logits, rest = torch.randn(7, 5), torch.randn(2, 3, 7), torch.randn(2, 3, 5)
+    mixed = as_pieces(torch.cat([logits, rest], 2), table)
+    torch.testing.assert_close(mixed, torch.softmax(logits, -1) @ table + rest)
+    half = as_pieces(torch.cat([logits, rest], 2).bfloat16(), table.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), mixed, atol=0.1, rtol=0.05)
 
 
-def test_only_adapters_of_our_kind_name_a_width():
+def test_an_adapter_of_our_kind_weighs_pieces_and_adds_a_rest():
+    adapter = Adapter(AdapterDims(8, 16, pieces=11))
+    assert adapter(torch.randn(2, 12, 8)).shape == (2, 6, 11 + 16)
+    assert adapter.rest_parts() == [adapter.rest]
+    official = Adapter(AdapterDims(8, 16))
+    assert official(torch.randn(2, 12, 8)).shape == (2, 6, 16)
+    assert official.rest_parts() == []
+
+
+def test_an_adapter_of_our_kind_hears_in_chunks_what_it_hears_at_once():
+    torch.manual_seed(0)
+    adapter, frames = Adapter(AdapterDims(8, 16, kernel=9, pieces=11)).eval(), torch.randn(1, 20, 8)
+    cache = StreamCaches()
+    with torch.inference_mode():
+        chunks = [adapter.chunk(frames[:, at : at + 4], [cache]) for at in range(0, 20, 4)]
+        torch.testing.assert_close(torch.cat(chunks, dim=1), adapter(frames), atol=1e-5, rtol=1e-5)
+
+
+def test_only_adapters_of_our_kind_name_their_pieces():
     def listening(dims: AdapterDims) -> dict[str, object]:
         config = train_config(EncoderDims(), dims, prompts=1, states=4, chat_template="", json_cmvn=True)
         out: dict[str, object] = config["model_conf"]
         return out
 
-    assert "piece_width" not in listening(AdapterDims(8, 8))
-    assert listening(AdapterDims(8, 8, piece_width=0.2))["piece_width"] == 0.2
+    assert "pieces" not in listening(AdapterDims(8, 8))
+    assert listening(AdapterDims(8, 8, pieces=300))["pieces"] == 300

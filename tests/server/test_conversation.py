@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -102,6 +103,21 @@ async def test_talking_over_the_agent_for_long_takes_the_turn_before_the_verdict
         for _ in range(12):  # two frames more than the lead: something was heard
             await client.until_audio()
         await client.speak(chunks(SPEECH, SPEECH, SPEECH, SPEECH))
+        await client.until("cut", reason="user")
+        await client.until("state", user="speaking", agent="listening")
+        await client.speak(chunks(ASK, SILENCE))
+        await client.until("text", final=True, turn=2)
+
+
+async def test_what_is_said_over_the_agent_takes_the_turn_where_the_model_tells(app: App, engine: FakeEngine) -> None:
+    engine.reply_text, engine.interruption = LONG, 0.9
+    engine.facts = replace(engine.facts, tells_interruptions=True)
+    async with connected(app.port) as client:
+        await client.hello()
+        await client.speak(QUESTION)
+        for _ in range(12):
+            await client.until_audio()
+        await client.speak(chunks(SPEECH, SPEECH))
         await client.until("cut", reason="user")
         await client.until("state", user="speaking", agent="listening")
         await client.speak(chunks(ASK, SILENCE))

@@ -56,9 +56,9 @@ class Talk:
             self.chunk += 1
         return work(actions)
 
-    def judge(self, probs: tuple[float, float, float]) -> list[Action]:
+    def judge(self, probs: tuple[float, float, float], interruption: float | None = None) -> list[Action]:
         assert self.machine.turn is not None
-        return work(self.machine.handle(ChunkJudged(self.machine.turn.number, probs)))
+        return work(self.machine.handle(ChunkJudged(self.machine.turn.number, probs, interruption)))
 
     def answered(self) -> int:
         """Silence, a question, an audible answer; returns the answer's generation."""
@@ -77,6 +77,12 @@ def work(actions: list[Action]) -> list[Action]:
 @pytest.fixture
 def talk() -> Talk:
     return Talk(DialogueMachine(SessionConfig()))
+
+
+@pytest.fixture
+def telling() -> Talk:
+    """With a checkpoint that tells interruptions."""
+    return Talk(DialogueMachine(SessionConfig(), tells_interruptions=True))
 
 
 def test_a_turn_opens_with_six_chunks_of_preroll_and_is_answered(talk: Talk) -> None:
@@ -139,6 +145,51 @@ def test_barge_in_by_persistence(talk: Talk) -> None:
     assert talk.judge(IGNORE) == []  # still speaking: no backchannel
     talk.hear(SILENCE)
     assert talk.judge(RESPOND) == [Respond(2, talk.machine.generation, taken=True)]
+
+
+def test_barge_in_by_what_is_being_said(telling: Talk) -> None:
+    generation = telling.answered()
+    telling.hear(SPEECH, SPEECH)
+    assert telling.judge(CONTINUE, 0.6) == []
+    assert telling.judge(CONTINUE, 0.9) == [CutReply(generation, CutReason.USER), TakeTurn(2)]
+    assert telling.hear(SPEECH) == [Feed(2, 15)]
+    assert telling.judge(CONTINUE, 0.9) == []  # taken once
+
+
+def test_a_cough_is_too_short_to_interrupt(telling: Talk) -> None:
+    telling.answered()
+    telling.hear((0.9, 0.9, 0.9, 0.01, 0.01))
+    assert telling.judge(CONTINUE, 0.99) == []
+
+
+def test_who_took_the_floor_and_fell_silent_is_answered(telling: Talk) -> None:
+    telling.answered()
+    telling.hear(SPEECH, SPEECH)
+    telling.judge(CONTINUE, 0.9)
+    actions = [action for _ in range(14) for action in telling.hear(SILENCE)]
+    assert Respond(2, telling.machine.generation, taken=True) in actions
+
+
+def test_talking_long_is_no_interruption_where_the_model_tells(telling: Talk) -> None:
+    telling.answered()
+    for chunk in range(13, 24):  # the first verdict comes late
+        assert not any(isinstance(action, CutReply) for action in telling.hear(SPEECH)), chunk
+    assert telling.judge(CONTINUE, 0.1) == []
+    telling.hear(SILENCE)
+    assert isinstance(telling.judge(RESPOND, 0.1)[-1], Respond)
+
+
+def test_nothing_is_too_likely_to_be_turned_off(telling: Talk) -> None:
+    telling.machine.config = SessionConfig(barge_in_probability=1)
+    telling.answered()
+    telling.hear(SPEECH, SPEECH)
+    assert telling.judge(CONTINUE, 1.0) == []
+
+
+def test_nobody_is_interrupted_while_the_agent_is_silent(telling: Talk) -> None:
+    telling.hear(SPEECH, SPEECH)
+    assert telling.judge(CONTINUE, 0.99) == []
+    assert telling.hear(SPEECH) == [Feed(1, 2)]
 
 
 def test_persistence_can_be_turned_off(talk: Talk) -> None:

@@ -18,6 +18,7 @@ from duplex.train.scenarios import (
     ClipPools,
     Kind,
     label_chunks,
+    label_interruption,
     sample_scenario,
 )
 from duplex.train.voices import AGENT_VOICE, SAMPLE_RATE, Voice, speech_bounds, synthesize
@@ -74,6 +75,7 @@ def test_speech_ends_where_the_scenario_says(pools: ClipPools) -> None:
     for _ in range(20):
         scenario = sample_scenario(rng, pools, "turn", strength=0.0)
         loud = np.flatnonzero(np.abs(scenario.pcm) > 0.1)
+        assert abs(int(loud[0]) - scenario.speech_start_sample) < 160
         assert abs(int(loud[-1]) - scenario.speech_end_sample) < 160
 
 
@@ -86,6 +88,28 @@ def test_a_pause_is_quiet_and_labelled_continue(pools: ClipPools) -> None:
     ]
     assert CONTINUE in quiet
     assert scenario.user_text == "what is the capital of spain"
+
+
+def test_interruptions_are_told_from_what_is_to_be_ignored(pools: ClipPools) -> None:
+    taking = sample_scenario(random.Random(1), pools, "barge_in")
+    labels = label_interruption(taking)
+    first = int(np.flatnonzero(labels == 1)[0])
+    assert 2_560 <= (first + 1) * CHUNK_SAMPLES - taking.speech_start_sample < 2_560 + CHUNK_SAMPLES
+    assert set(labels[:first]) <= {DONT_CARE}
+    assert set(labels[first:]) == {1}
+    rng = random.Random(2)
+    hums = [sample_scenario(rng, pools, "backchannel") for _ in range(40)]
+    assert {s.agent_was_speaking for s in hums} == {True, False}
+    assert all(set(label_interruption(s)) == ({0} if s.agent_was_speaking else {DONT_CARE}) for s in hums)
+    assert set(label_interruption(sample_scenario(rng, pools, "turn"))) == {DONT_CARE}
+
+
+def test_speech_starts_before_it_ends_whatever_clicks_follow(pools: ClipPools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duplex.train.scenarios._LATE_CLICK_SHARE", 1.0)
+    for seed in range(20):
+        scenario = sample_scenario(random.Random(seed), pools, "barge_in")
+        assert 4_800 <= scenario.speech_start_sample <= 16_000
+        assert scenario.speech_start_sample < scenario.speech_end_sample
 
 
 def test_an_interrupted_reply_is_cut(pools: ClipPools) -> None:

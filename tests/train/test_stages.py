@@ -1,6 +1,7 @@
 """The whole training path in miniature: every stage runs, resumes, and the result loads and answers."""
 
 import dataclasses
+import itertools
 import json
 import math
 import random
@@ -11,9 +12,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
 from duplex.core.types import SamplingParams
 from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Conversation
+from duplex.model.adapter import Adapter, AdapterDims
 from duplex.model.checkpoint import load_checkpoint
 from duplex.model.codec import GeneratorDims
 from duplex.model.encoder import EncoderDims
@@ -26,16 +29,19 @@ from duplex.train.ctc_stage import (
     CtcModel,
     _warp,
     characters,
+    ctc_loss,
     greedy_tokens,
     spelled,
     stream_features,
     vary_voice,
 )
-from duplex.train.listen_stage import LEARNED_WIDTH, PIECE_WEIGHT, place_pieces
+from duplex.train.listen_stage import STATE_BALANCE, hear_like
 from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
+from duplex.train.scenarios import DONT_CARE, load_pools
 from duplex.train.speak_stage import hidden_rows
+from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.warm_start import WarmStart
 
@@ -58,6 +64,8 @@ def test_trained_checkpoint_answers(trained):
     assert answer.tokens or answer.text == ""
     assert len(answer.probs) == math.ceil(16000 / 2560)
     assert all(abs(sum(probs) - 1) < 1e-4 for _, probs in answer.probs)
+    assert engine.facts.tells_interruptions
+    assert engine.model.adapter.dims.pieces == engine.model.llm.embedding.num_embeddings
 
 
 def test_every_stage_leaves_a_log_a_curve_and_its_time(trained):
@@ -66,7 +74,6 @@ def test_every_stage_leaves_a_log_a_curve_and_its_time(trained):
         ("text_llm", 4),
         ("ctc", 4),
         ("adapter", 2),
-        ("adapter_alone", 2),
         ("state", 2),
         ("codec", 4),
         ("speech", 4),
@@ -128,7 +135,6 @@ def _standing_still(preset: Preset) -> Preset:
             "text_steps",
             "ctc_steps",
             "adapter_steps",
-            "adapter_alone_steps",
             "state_steps",
             "codec_steps",
             "decoder_steps",
@@ -191,24 +197,66 @@ def test_ctc_model_sees_four_frames_a_chunk():
     assert by_piece.shape == (1, 16, 41)
 
 
-def test_pieces_stand_where_ctc_hears_them(trained):
+def test_an_adapter_begins_as_the_ctc_head_of_its_encoder():
+    torch.manual_seed(0)
+    dim, vocabulary, blank = 24, 12, 3  # symbol 4, blank as a piece, is never said
+    head = torch.nn.Linear(dim, vocabulary + 1)
+    adapter = Adapter(AdapterDims(dim, 16, kernel=9, pieces=vocabulary)).eval()
+    frames = torch.zeros(1, 40, dim)  # every other frame speaks, clearly of one thing
+    for position, symbol in enumerate(said := [5, 0, 9, 7, 0, 1, 12]):
+        frames[0, 2 * position] = 6.0 * head.weight[symbol].detach() / head.weight[symbol].norm()
+    with torch.inference_mode():
+        untaught = adapter(frames)[0, : len(said), :vocabulary].argmax(-1)
+        hear_like(adapter, head, blank)
+        heard = adapter(frames)[0, : len(said), :vocabulary].argmax(-1)
+        wanted = head(frames[0, 0 : 2 * len(said) : 2]).argmax(-1)
+    assert [blank if symbol == 0 else symbol - 1 for symbol in wanted.tolist()] == heard.tolist()
+    assert untaught.tolist() != heard.tolist()
+
+
+def test_an_adapter_of_two_convolutions_begins_as_it_is():
+    adapter = Adapter(AdapterDims(4, 32, pieces=12))
+    before = {name: tensor.clone() for name, tensor in adapter.state_dict().items()}
+    hear_like(adapter, torch.nn.Linear(4, 13), 3)
+    torch.testing.assert_close(dict(adapter.state_dict()), before)
+
+
+def test_ctc_takes_any_id_for_the_blank():
+    log_probs = torch.full((1, 6, 5), -9.0)
+    log_probs[0, torch.arange(6), torch.tensor([2, 4, 4, 2, 0, 2])] = -0.01
+    by_two = ctc_loss(log_probs, [[4, 0]], torch.tensor([6]), blank=2)
+    assert by_two < 0.1
+    assert ctc_loss(log_probs, [[4, 0]], torch.tensor([6]), blank=3) > 1.0
+
+
+def test_states_and_interruptions_are_learned_where_they_are_judged(trained):
+    work, _ = trained
+    model, _ = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")._listen_model("adapter")
+    hidden = torch.randn(2, 5, model.state_head.in_features)
+    chunks = torch.tensor([[0, 1, 1, -100], [0, 3, -100, 1], [1, 2, 2, 0], [1, 4, -100, -100]])
+    losses = model._state_losses(hidden, chunks)
+    logits = model.state_head(hidden)
+    log_probs = torch.log_softmax(torch.stack([logits[0, 1], logits[1, 2]])[:, :3], dim=-1)
+    state = -(STATE_BALANCE[1] * log_probs[0, 1] + STATE_BALANCE[2] * log_probs[1, 2]) / 2
+    taking = -(torch.sigmoid(logits[0, 3, 3]).log() + (1 - torch.sigmoid(logits[1, 2, 3])).log()) / 2
+    torch.testing.assert_close(losses["state"], state)
+    torch.testing.assert_close(losses["interruption"], taking)
+    assert all(torch.isfinite(loss) for loss in model._state_losses(hidden, chunks[3:]).values())
+
+
+def test_timed_items_are_judged_chunk_by_chunk(trained):
     work, _ = trained
     writer = DialogueWriter(load_tokenizer(work / "llm"))
-    pieces = writer.encode("what is your name")
-    frames = 2 * len(pieces) + 8
-    log_probs = torch.full((frames, len(load_tokenizer(work / "llm")) + 1), -20.0)
-    log_probs[:, 0] = -0.1
-    heard_at = [4 + 2 * i for i in range(len(pieces))]
-    for frame, piece in zip(heard_at, pieces, strict=True):
-        log_probs[frame, 0] = -20.0
-        log_probs[frame, piece + 1] = -0.1
-    positions = place_pieces(log_probs, "what is your name", writer)
-    assert positions is not None
-    expected = torch.full((frames // 2,), writer.blank)
-    expected[[frame // 2 for frame in heard_at]] = torch.tensor(pieces)
-    torch.testing.assert_close(positions, expected)
-    assert place_pieces(log_probs[: len(pieces) - 1], "what is your name", writer) is None
-    assert (place_pieces(log_probs, "", writer) == writer.blank).all()
+    pools = load_pools(*(work / "corpus" / name for name in ("asr", "split_turns", "backchannels", "noise")))
+    for item in itertools.islice(state_items(pools, writer, 3), 60):
+        chunks = (len(item.features) - CHUNK_FRAMES) // NEW_FRAMES + 1
+        assert len(item.labels) == len(item.interrupting) == chunks
+        told = [label for label in item.interrupting if label != DONT_CARE]
+        if item.reply is None:
+            assert set(told) <= {0}
+        else:
+            assert set(told) <= {1}
+            assert told == item.interrupting[len(item.interrupting) - len(told) :]
 
 
 def test_another_voice_keeps_silence_and_length():
@@ -327,29 +375,20 @@ def test_hidden_states_are_the_same_alone_and_in_a_batch(trained):
         assert together.shape == (len(one[1]), llm.config.hidden_size)
 
 
-def test_the_loss_of_pieces_is_cross_entropy_over_distances(trained):
-    work, _ = trained
-    pipeline = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")
-    model, writer = pipeline._listen_model("adapter")
-    table = model.llm.get_input_embeddings().weight.detach().float()
-    adapted = torch.randn(2, 4, table.shape[1]) * table.std()
-    wanted = torch.tensor([7, writer.blank, 9, 8])
-    loss = model._piece_loss(adapted, [wanted, None], writer)
-    odds = -torch.cdist(adapted[0], table).square() / table.square().sum(-1).mean() / LEARNED_WIDTH
-    weight = torch.where(wanted == writer.blank, 1.0, PIECE_WEIGHT)
-    expected = (torch.nn.functional.cross_entropy(odds, wanted, reduction="none") * weight).sum() / weight.sum()
-    torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-4)
-    assert model._piece_loss(adapted, [None, None], writer) == 0.0
-
-
 def test_presets_fit_the_size_promise():
     """Parameters of the shipped preset in 16 bit stay under 40 MB."""
     from duplex.model.codec import make_generator
     from duplex.model.encoder import SpeechEncoder
 
     preset = PRESETS["tiny"]
-    modules = (SpeechEncoder(preset.encoder), SpeechDecoder(preset.decoder), make_generator(preset.codec))
     llm = preset.llm
+    adapter = AdapterDims(preset.encoder.dim, llm.hidden, preset.adapter_kernel, pieces=llm.vocabulary)
+    modules = (
+        SpeechEncoder(preset.encoder),
+        Adapter(adapter),
+        SpeechDecoder(preset.decoder),
+        make_generator(preset.codec),
+    )
     block = (
         llm.hidden * (2 * llm.hidden + 2 * llm.hidden * llm.kv_heads // llm.heads) + 3 * llm.hidden * llm.feed_forward
     )
