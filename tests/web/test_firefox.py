@@ -11,10 +11,20 @@ WEB_ROOT = Path(__file__).parents[2] / "web"
 
 
 def test_a_conversation_in_firefox(tmp_path: Path) -> None:
-    """The microphone's worklet sends, a typed turn is answered aloud and captioned, and stopping hangs up."""
+    """The microphone's worklet sends, a typed turn is answered aloud and captioned, and stopping hangs up.
+
+    A headless Firefox as a whole stops answering once in many runs; a page at fault does so again in a fresh one.
+    """
+    try:
+        _converse(tmp_path / "profile")
+    except TimeoutError:
+        _converse(tmp_path / "another")
+
+
+def _converse(profile: Path) -> None:
     # What it hears before the microphone is muted gets no answer, and it speaks slowly enough to be overheard.
     patient = Behaviour(end_silence_ms=60_000, word_ms=600)
-    with StandInThread(StandInServer(patient, WEB_ROOT)) as server, firefox(tmp_path / "profile") as tab:
+    with StandInThread(StandInServer(patient, WEB_ROOT)) as server, firefox(profile) as tab:
         tab.open(server.url)
         tab.evaluate("document.querySelector('#start').click()")
         tab.wait_until("document.querySelector('#status-text').textContent === 'Connected'")
