@@ -10,7 +10,7 @@ import pytest
 from duplex.core.config import load_config
 from duplex.server.app import App
 from tests.fakes.engine import ASK, HUM, SILENCE, SPEECH, FakeEngine, chunks
-from tests.server.wire import connected
+from tests.server.wire import Client, connected
 
 QUESTION = chunks(SILENCE, SPEECH, ASK, SILENCE)
 
@@ -54,6 +54,14 @@ async def test_a_question_is_answered(app: App) -> None:
 LONG = " ".join(f"word{i}" for i in range(40))
 
 
+async def listens_to_a_reply(client: Client) -> None:
+    """A question was asked, and two frames more than the lead have come: something of the reply was heard."""
+    await client.hello()
+    await client.speak(QUESTION)
+    for _ in range(12):
+        await client.until_audio()
+
+
 async def test_barge_in_cuts_and_only_the_heard_is_remembered(app: App, engine: FakeEngine) -> None:
     engine.reply_text = LONG
     async with connected(app.port) as client:
@@ -84,10 +92,7 @@ async def test_barge_in_cuts_and_only_the_heard_is_remembered(app: App, engine: 
 async def test_a_backchannel_interrupts_nothing(app: App, engine: FakeEngine) -> None:
     engine.reply_text = LONG
     async with connected(app.port) as client:
-        await client.hello()
-        await client.speak(QUESTION)
-        for _ in range(12):
-            await client.until_audio()
+        await listens_to_a_reply(client)
         await client.speak(chunks(HUM, SILENCE))
         await client.until("state", user="backchannel")
         await client.until("text", final=True)
@@ -98,10 +103,7 @@ async def test_a_backchannel_interrupts_nothing(app: App, engine: FakeEngine) ->
 async def test_talking_over_the_agent_for_long_takes_the_turn_before_the_verdict(app: App, engine: FakeEngine) -> None:
     engine.reply_text = LONG
     async with connected(app.port) as client:
-        await client.hello()
-        await client.speak(QUESTION)
-        for _ in range(12):  # two frames more than the lead: something was heard
-            await client.until_audio()
+        await listens_to_a_reply(client)
         await client.speak(chunks(SPEECH, SPEECH, SPEECH, SPEECH))
         await client.until("cut", reason="user")
         await client.until("state", user="speaking", agent="listening")
@@ -113,10 +115,7 @@ async def test_what_is_said_over_the_agent_takes_the_turn_where_the_model_tells(
     engine.reply_text, engine.interruption = LONG, 0.9
     engine.facts = replace(engine.facts, tells_interruptions=True)
     async with connected(app.port) as client:
-        await client.hello()
-        await client.speak(QUESTION)
-        for _ in range(12):
-            await client.until_audio()
+        await listens_to_a_reply(client)
         await client.speak(chunks(SPEECH, SPEECH))
         await client.until("cut", reason="user")
         await client.until("state", user="speaking", agent="listening")

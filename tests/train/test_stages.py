@@ -40,7 +40,8 @@ from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
 from duplex.train.scenarios import DONT_CARE, load_pools
-from duplex.train.speak_stage import hidden_rows
+from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, hidden_rows
+from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.warm_start import WarmStart
@@ -373,6 +374,21 @@ def test_hidden_states_are_the_same_alone_and_in_a_batch(trained):
     for together, one in zip(hidden_rows(llm, asked), asked, strict=True):
         torch.testing.assert_close(together, hidden_rows(llm, [one])[0])
         assert together.shape == (len(one[1]), llm.config.hidden_size)
+
+
+def test_what_the_llm_thought_is_swapped_or_blurred_in_training_alone():
+    torch.manual_seed(0)
+    batch = [Said([1], torch.full((row + 1, 4), float(row + 1)), torch.tensor([1])) for row in range(4)]
+    for rows, clip in zip(_hidden(batch, torch.device("cpu"), corrupt=False), batch, strict=True):
+        torch.testing.assert_close(rows, clip.hidden)
+    foreign = 0
+    for _ in range(50):
+        for row, rows in enumerate(_hidden(batch, torch.device("cpu"), corrupt=True)):
+            other = batch[row - 1].hidden
+            swapped = rows.shape == other.shape and torch.equal(rows, other)
+            foreign += swapped
+            assert swapped or (rows.shape == batch[row].hidden.shape and not torch.equal(rows, batch[row].hidden))
+    assert foreign / 200 == pytest.approx(FOREIGN_HIDDEN, abs=0.12)
 
 
 def test_presets_fit_the_size_promise():
