@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from duplex.core.errors import ConfigError
 from duplex.core.types import SamplingParams
+from duplex.core.voice import END_SILENCE_MS, SPEECH_PROBABILITY
 
 ROOT = Path(__file__).resolve().parents[2]  # the repository
 ENV_PREFIX = "DUPLEX_"
@@ -73,10 +74,12 @@ class SessionConfig(_Checked):
     instructions: str = Field(default="", max_length=4000)  # the server fills in the checkpoint's own
     eagerness: Eagerness = Eagerness.MEDIUM
     sampling: Sampling = Sampling()
-    vad_threshold: float = Field(default=0.5, ge=0, le=1)
+    vad_threshold: float = Field(default=SPEECH_PROBABILITY, ge=0, le=1)
     onset_windows: int = Field(default=3, ge=1, le=50)  # consecutive 32 ms windows of speech that open a turn
     vad_timeout_ms: int = Field(default=2000, ge=200, le=10000)
     min_speech_ms: int = Field(default=200, ge=0, le=5000)
+    # What the state head takes for the end counts only after so much silence, as the VAD hears it (0: at once).
+    end_silence_ms: int = Field(default=END_SILENCE_MS, ge=0, le=2000)
     # The user interrupts the agent before the turn is decided: with a checkpoint that tells interruptions, above this
     # probability of one (1: never); with one that does not, after talking this long, which backchannels do not (0:
     # never). Each setting is without effect on the other kind of checkpoint.

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from duplex.core.types import SamplingParams, TurnDecision
+from duplex.core.voice import SPEECH_PROBABILITY, VoiceActivity
 from duplex.engine.engine import TorchEngine
 from duplex.engine.steps import (
     Float32,
@@ -25,7 +26,6 @@ from duplex.engine.steps import (
 from duplex.model.caches import Branch
 
 HISTORY_CHUNKS = 6  # replayed from before the onset (fixture quirk 15)
-ONSET_PROBABILITY = 0.5  # VAD window probability that opens a turn
 TAIL_CHUNKS = 12  # silence heard after the recording, so that its turn can end
 
 R = TypeVar("R")
@@ -110,16 +110,20 @@ class Conversation:
         start = self.branch.length
         opened = self._offline
         first = True
+        voice = VoiceActivity()
         for index in range(chunks + tail):
             end = (index + 1) * size
             with _timed(answer, "hear"):
                 heard = _only(engine.hear([HearStep(state, padded[index * size : end])]))
             if not opened:
-                if max(heard.speech_probs) < ONSET_PROBABILITY:
+                if max(heard.speech_probs) < SPEECH_PROBABILITY:
                     history.append(heard.features)
                     continue
                 opened = True
                 answer.onset_sample = end
+                voice = VoiceActivity()
+            for probability in heard.speech_probs:
+                voice.count(probability)
             queue = [*history, heard.features]
             history.clear()
             for features in queue:
@@ -127,9 +131,11 @@ class Conversation:
                     result = _only(engine.listen([ListenStep(self.branch, features, first)]))  # type: ignore[arg-type]
                 first = False
             answer.probs.append((end, result.probs))
-            if self._offline or result.decision is TurnDecision.CONTINUE:
+            decision = voice.gated(result.decision)
+            voice.note(result.decision)
+            if self._offline or decision is TurnDecision.CONTINUE:
                 continue
-            if result.decision is TurnDecision.RESPOND:
+            if decision is TurnDecision.RESPOND:
                 answer.decision_sample = end
                 return True
             engine.branches.truncate(self.branch, start)  # ignored: the turn is forgotten (fixture quirk 17)

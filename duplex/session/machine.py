@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from duplex.core.config import RESPOND_THRESHOLD, SessionConfig
 from duplex.core.events import AgentActivity, CutReason, UserActivity
 from duplex.core.types import DialogueState, TurnDecision
+from duplex.core.voice import WINDOW_MS, VoiceActivity
 from duplex.session.dialogue import (
     Action,
     AgentTold,
@@ -38,9 +39,7 @@ from duplex.session.dialogue import (
 
 log = logging.getLogger(__name__)
 
-WINDOW_MS = 32  # one VAD window
 PREROLL_CHUNKS = 6  # replayed into a new turn (fixture quirk 15)
-RELEASE_MARGIN = 0.15  # speech goes on until the probability falls this far below the threshold
 IGNORE_THRESHOLD = 0.5  # fixture quirk 6
 
 
@@ -56,8 +55,7 @@ class UserTurn:
     first_chunk: int
     resumed: bool = False
     taken: bool = False
-    speech_ms: float = 0.0
-    silence_ms: float = 0.0
+    voice: VoiceActivity = field(default_factory=VoiceActivity)
 
 
 @dataclass(slots=True)
@@ -134,14 +132,15 @@ class DialogueMachine:
             return self._wait_for_onset(event)
         turn = self.turn
         for probability in event.speech:
-            self._count_window(turn, probability)
-        self.user = UserActivity.SPEAKING if turn.silence_ms == 0 else UserActivity.SILENT
+            turn.voice.count(probability, self.config.vad_threshold)
+        self.user = UserActivity.SPEAKING if turn.voice.silence_ms == 0 else UserActivity.SILENT
         actions: list[Action] = [Feed(turn.number, event.index)]
         self._decided_until = event.index + 1
-        if not self.tells_interruptions and self._can_interrupt(turn) and 0 < self.config.barge_in_ms <= turn.speech_ms:
+        talked_long = 0 < self.config.barge_in_ms <= turn.voice.speech_ms
+        if not self.tells_interruptions and self._can_interrupt(turn) and talked_long:
             actions += self._take_floor(turn)
-        if turn.silence_ms >= self.config.vad_timeout_ms:
-            answered = turn.resumed or turn.speech_ms >= self.config.min_speech_ms
+        if turn.voice.silence_ms >= self.config.vad_timeout_ms:
+            answered = turn.resumed or turn.voice.speech_ms >= self.config.min_speech_ms
             actions += self._respond() if answered else self._drop()
         return actions
 
@@ -149,11 +148,11 @@ class DialogueMachine:
         opened: UserTurn | None = None
         for probability in event.speech:
             if opened is not None:
-                self._count_window(opened, probability)
+                opened.voice.count(probability, self.config.vad_threshold)
             elif probability >= self.config.vad_threshold:
                 self._onset_windows += 1
                 if self._onset_windows >= self.config.onset_windows:
-                    opened = UserTurn(0, event.index, speech_ms=self._onset_windows * WINDOW_MS)
+                    opened = UserTurn(0, event.index, voice=VoiceActivity(self._onset_windows * WINDOW_MS))
             else:
                 self._onset_windows = 0
         if opened is None:
@@ -175,17 +174,8 @@ class DialogueMachine:
         opened.number = self._next_turn()
         return [OpenTurn(opened.number, first, event.index)]
 
-    def _count_window(self, turn: UserTurn, probability: float) -> None:
-        speaking = turn.silence_ms == 0
-        threshold = self.config.vad_threshold - (RELEASE_MARGIN if speaking else 0.0)
-        if probability >= threshold:
-            turn.speech_ms += WINDOW_MS
-            turn.silence_ms = 0.0
-        else:
-            turn.silence_ms += WINDOW_MS
-
     def _can_interrupt(self, turn: UserTurn) -> bool:
-        return self.reply is not None and not turn.taken and turn.speech_ms >= self.config.min_speech_ms
+        return self.reply is not None and not turn.taken and turn.voice.speech_ms >= self.config.min_speech_ms
 
     def _take_floor(self, turn: UserTurn) -> list[Action]:
         turn.taken = True
@@ -193,16 +183,18 @@ class DialogueMachine:
 
     def verdict(self, probs: tuple[float, float, float]) -> TurnDecision:
         """What P(continue), P(respond), P(ignore) of the open turn's last chunk mean now."""
-        return decide(probs, self.config, agent_silent=self.reply is None)
+        decision = decide(probs, self.config, agent_silent=self.reply is None)
+        return decision if self.turn is None else self.turn.voice.gated(decision, self.config.end_silence_ms)
 
     def _judged(self, event: ChunkJudged) -> list[Action]:
         if self.turn is None or self.turn.number != event.turn:
             return []
         decision = self.verdict(event.probs)
+        self.turn.voice.note(decide(event.probs, self.config, agent_silent=self.reply is None))
         if decision is TurnDecision.CONTINUE:
             taking = event.interruption is not None and event.interruption > self.config.barge_in_probability
             return self._take_floor(self.turn) if taking and self._can_interrupt(self.turn) else []
-        if decision is TurnDecision.IGNORE and self.turn.taken and self.turn.silence_ms == 0:
+        if decision is TurnDecision.IGNORE and self.turn.taken and self.turn.voice.silence_ms == 0:
             return []  # who has interrupted and still speaks is no backchannel
         if decision is TurnDecision.RESPOND or self.turn.resumed:
             return self._respond()

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from duplex.core.clock import Clock
+from duplex.core.voice import WINDOW_MS
 from duplex.engine.steps import HearResult, HearStep
 from duplex.pool.pool import ModelPool, StepFailedError
 from duplex.pool.queue import StepKind
 from duplex.session.intake import Intake
-from duplex.session.machine import WINDOW_MS
 
 if TYPE_CHECKING:
     import torch

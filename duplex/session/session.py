@@ -214,7 +214,7 @@ class Session:
                     self._commands.put(action)
 
     def _note_onset(self) -> None:
-        speech_ms = self._machine.turn.speech_ms if self._machine.turn is not None else 0.0
+        speech_ms = self._machine.turn.voice.speech_ms if self._machine.turn is not None else 0.0
         self._speaking.note_onset(self._microphone.last_speech_sec - speech_ms / 1000)
 
     def _update(self, config: SessionConfig) -> None:

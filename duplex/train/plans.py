@@ -3,7 +3,8 @@
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+import string
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from duplex.train.voices import (
@@ -15,11 +16,14 @@ from duplex.train.voices import (
     sample_voice,
 )
 from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_dialogue, vocabulary
+from duplex.train.world.numbers import NUMBER_WORDS, written
 
 _DIALOGUE_SHARE = 0.75  # of the asr corpus; the rest is random words, so that the encoder learns sounds, not sentences
 _VOCABULARY_DIALOGUES = 4_000
-_WHOLE_REPLY_SHARE = 0.58
-_FRAGMENT_SHARE = 0.12
+# What the agent's corpus is made of. The world has only some thousand replies, and a decoder that hears each of them
+# many times learns them by heart: more than half is sentences that no one will ever say.
+_AGENT_SHARES = {"reply": 0.35, "varied": 0.3, "spelled": 0.06, "numbers": 0.06, "fragment": 0.06, "words": 0.17}
+_VARIED_WORDS = 0.5  # of the words of a varied reply are others
 _HESITATION_SHARE = 0.3
 _HESITATIONS = ("um", "uh")
 
@@ -86,30 +90,68 @@ def plan_unseen_voices(rng: random.Random, cast: Cast) -> Iterator[Clip]:
 
 
 def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
-    """Replies, parts of replies, and random words of replies, so that the decoder learns sounds, not sentences."""
+    """Replies, each once in a shard, and more that is said like them: other words in their place, spelled words,
+    numbers, parts, and random words.
+    """
     del cast  # the agent has one voice and says the same in both
     words = sorted({word for reply in all_replies(random.Random(0), _VOCABULARY_DIALOGUES) for word in _words(reply)})
+    make: dict[str, Callable[[], str]] = {
+        "reply": lambda: next(all_replies(rng, 1)),
+        "varied": lambda: _varied(rng, next(all_replies(rng, 1)), words),
+        "spelled": lambda: _spelled(rng, words),
+        "numbers": lambda: _numbers(rng),
+        "fragment": lambda: _fragment(rng, next(all_replies(rng, 1))),
+        "words": lambda: _sentence(" ".join(rng.choices(words, k=rng.randint(1, 8))), rng.choice(".?!.")),
+    }
     said: set[str] = set()
     while True:
-        reply = next(all_replies(rng, 1))
-        draw = rng.random()
-        if draw < _WHOLE_REPLY_SHARE:
-            # A second copy of the same synthetic sentence teaches nothing; most repeats are dropped.
-            if reply in said and rng.random() < 0.8:
-                continue
-            said.add(reply)
-            yield Clip(reply, AGENT_VOICE)
-        elif draw < _WHOLE_REPLY_SHARE + _FRAGMENT_SHARE:
-            parts = reply.split()
-            first = rng.randrange(len(parts))
-            yield Clip(" ".join(parts[first : first + rng.randint(1, 4)]), AGENT_VOICE)
-        else:
-            text = " ".join(rng.choices(words, k=rng.randint(2, 8)))
-            yield Clip(text[0].upper() + text[1:] + rng.choice(".?!."), AGENT_VOICE)
+        kind = rng.choices(list(_AGENT_SHARES), list(_AGENT_SHARES.values()))[0]
+        text = make[kind]()
+        while text in said:
+            text = make[kind]()
+        said.add(text)
+        yield Clip(text, AGENT_VOICE)
 
 
 def _words(reply: str) -> list[str]:
-    return re.findall(r"[a-z][a-z'-]+", reply.lower())
+    return re.findall(r"[A-Za-z][a-z'-]+", reply)
+
+
+def _sentence(text: str, stop: str = ".") -> str:
+    return text[0].upper() + text[1:] + stop
+
+
+def _varied(rng: random.Random, reply: str, words: Sequence[str]) -> str:
+    """A reply with other numbers for its numbers and any words for its words."""
+
+    def other(found: re.Match[str]) -> str:
+        word = found.group()
+        if rng.random() > _VARIED_WORDS:
+            return word
+        is_number = word.lower().split("-")[0] in NUMBER_WORDS
+        new = written(rng.randrange(100)) if is_number else rng.choice(words)
+        return new.capitalize() if word[0].isupper() else new
+
+    return re.sub(r"[A-Za-z][a-z'-]+", other, reply)
+
+
+def _spelled(rng: random.Random, words: Sequence[str]) -> str:
+    """Words spelled as replies spell them, the letters now and then of no word."""
+    word = rng.choice(words)
+    letters = [letter for letter in word.upper() if letter.isalpha()]
+    if rng.random() < 0.5:
+        letters = rng.choices(string.ascii_uppercase, k=rng.randint(2, 7))
+    return f"{word.capitalize()} is spelled {', '.join(letters)}."
+
+
+def _numbers(rng: random.Random) -> str:
+    return _sentence(", ".join(written(rng.randrange(100)) for _ in range(rng.randint(2, 8))))
+
+
+def _fragment(rng: random.Random, reply: str) -> str:
+    parts = reply.split()
+    first = rng.randrange(len(parts))
+    return " ".join(parts[first : first + rng.randint(1, 4)])
 
 
 def plan_split_turns(rng: random.Random, cast: Cast) -> Iterator[Clip]:

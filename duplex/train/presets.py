@@ -43,7 +43,7 @@ class Preset:
 
 TINY = Preset(
     asr_hours=15.0,
-    agent_hours=8.5,
+    agent_hours=20.0,
     split_turn_hours=1.2,
     event_hours=0.15,
     test_hours=0.6,

@@ -32,6 +32,9 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", BLANK, AUDIO_START, "
 ROLE = "You are a friendly voice assistant."
 TEMPLATE = f"<|im_start|>system\n{ROLE}<|im_end|>\n<|im_start|>user\n<audio><|im_end|>\n<|im_start|>assistant\n"
 IGNORED = -100
+PAUSED = 0.3  # of the spoken turns have a pause or two inside, of up to a second,
+HESITATION_SHARE = 0.4  # of them after one of
+HESITATIONS = ("um", "uh")
 REPEATED_PIECES = 0.06  # pieces that fill two positions, as an adapter writes some
 
 
@@ -131,10 +134,13 @@ class DialogueWriter:
         pieces = self.encode(text)
         ids = [self.blank] * rng.randint(1, 12)
         following: list[int] = [0] * len(ids)  # index of the next piece
-        pause_at = rng.randrange(len(pieces) + 1) if rng.random() < 0.15 else -1
+        pauses = (
+            rng.sample(range(len(pieces)), min(len(pieces), rng.choice((1, 1, 2)))) if rng.random() < PAUSED else []
+        )
         for index, piece in enumerate(pieces):
-            if index == pause_at:
-                ids += (pad := [self.blank] * rng.randint(2, 10))
+            if index in pauses:
+                said = self.encode(rng.choice(HESITATIONS)) if rng.random() < HESITATION_SHARE else []
+                ids += (pad := [*said, *[self.blank] * rng.randint(2, 13)])
                 following += [index] * len(pad)
             draw = rng.random()
             if draw < 0.004:
@@ -188,7 +194,17 @@ class DialogueWriter:
 
 
 PROMPT_POSITIONS = 5  # learned prompt embeddings before the audio of a turn
-DRILLED = ("arithmetic.", "repeat.", "number.", "again", "fact.can", "spell.", "count.")  # what takes most practice
+DRILLED = (
+    "arithmetic.",
+    "repeat.",
+    "number.",
+    "again",
+    "fact.",
+    "spell.",
+    "count.",
+    "bigger.",
+    "memory.",
+)  # what takes most practice
 DRILLED_SHARE = 0.35  # of the dialogues have one of these
 
 

@@ -121,7 +121,44 @@ def test_a_pause_in_mid_turn_ends_nothing(talk: Talk) -> None:
         assert talk.judge(CONTINUE) == []
     assert talk.hear(SPEECH) == [Feed(1, 7)]
     assert talk.machine.turn is not None
-    assert talk.machine.turn.silence_ms == 0
+    assert talk.machine.turn.voice.silence_ms == 0
+
+
+def test_who_is_still_to_be_heard_is_not_answered_yet(talk: Talk) -> None:
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH)
+    assert talk.machine.verdict(RESPOND) is TurnDecision.CONTINUE
+    assert talk.judge(RESPOND) == []
+    talk.hear((0.9, 0.9, 0.9, 0.9, 0.1))
+    assert talk.judge(RESPOND) == []  # silent for one window
+    talk.hear((0.9, 0.9, 0.9, 0.1, 0.1))
+    assert talk.judge(RESPOND) == [Respond(1, 1, taken=False)]
+
+
+def test_what_sounds_on_for_ever_is_answered_all_the_same(talk: Talk) -> None:
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH)
+    for _ in range(2):
+        assert talk.judge(RESPOND) == []
+        talk.hear(SPEECH)
+    assert talk.judge(CONTINUE) == []  # it was not over after all: the count begins anew
+    for _ in range(4):
+        talk.hear(SPEECH)
+        assert talk.judge(RESPOND) == []
+    talk.hear(SPEECH)
+    assert talk.judge(RESPOND) == [Respond(1, 1, taken=False)]
+
+
+def test_no_silence_is_needed_where_none_is_asked_for(talk: Talk) -> None:
+    talk.machine.config = SessionConfig(end_silence_ms=0)
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH)
+    assert talk.judge(RESPOND) == [Respond(1, 1, taken=False)]
+
+
+def test_an_interruption_is_told_while_its_end_is_waited_for(telling: Talk) -> None:
+    generation = telling.answered()
+    telling.hear(SPEECH, SPEECH)
+    assert telling.judge(RESPOND, 0.9) == [CutReply(generation, CutReason.USER), TakeTurn(2)]
+    telling.hear(SILENCE)
+    assert telling.judge(RESPOND, 0.9) == [Respond(2, telling.machine.generation, taken=True)]
 
 
 def test_barge_in_by_verdict(talk: Talk) -> None:

@@ -16,6 +16,14 @@ _ASK = {
         "how much is {a} plus {b}",
         "add {a} and {b}",
         "what is {a} and {b}",
+        "{a} and {b} makes what",
+        "can you add {a} and {b}",
+        "what is {a} added to {b}",
+        "plus {a} and {b}",
+        "what do {a} and {b} make",
+        "tell me {a} plus {b}",
+        "calculate {a} plus {b}",
+        "{a} plus {b} is what",
         "what do you get when you add {a} and {b}",
         "what does {a} plus {b} make",
         "*what is the sum of {a} and {b}",
@@ -27,6 +35,14 @@ _ASK = {
         "how much is {a} minus {b}",
         "subtract {b} from {a}",
         "what is {a} take away {b}",
+        "take {b} from {a}",
+        "take away {b} from {a}",
+        "what is {b} less than {a}",
+        "tell me {a} minus {b}",
+        "calculate {a} minus {b}",
+        "{a} minus {b} is what",
+        "what is left if i take {b} from {a}",
+        "{a} less {b}",
         "what does {a} minus {b} make",
         "*{a} take away {b}",
     ),
@@ -37,6 +53,12 @@ _ASK = {
         "how much is {a} times {b}",
         "multiply {a} by {b}",
         "what is {a} multiplied by {b}",
+        "tell me {a} times {b}",
+        "calculate {a} times {b}",
+        "{a} times {b} is what",
+        "what do you get for {a} times {b}",
+        "how much do you get for {a} times {b}",
+        "what is the product of {a} and {b}",
         "what does {a} times {b} make",
         "*{a} multiplied by {b}",
     ),
@@ -46,11 +68,39 @@ _ASK = {
         "{a} divided by {b}",
         "how much is {a} divided by {b}",
         "divide {a} by {b}",
+        "tell me {a} divided by {b}",
+        "calculate {a} divided by {b}",
+        "{a} divided by {b} is what",
+        "how often does {b} go into {a}",
+        "what is {a} over {b}",
+        "split {a} by {b}",
         "*what does {a} divided by {b} make",
     ),
 }
-_SECOND_AGAIN = ("what about {b}", "and {b}", "how about {b}", "and what about {b}")
-_CORRECTION = ("no i said {b}", "no i meant {b}", "sorry i meant {b}", "i said {b}", "*no not that i said {b}")
+_SECOND_AGAIN = (
+    "what about {b}",
+    "now {b}",
+    "and with {b}",
+    "what about with {b}",
+    "okay and {b}",
+    "now with {b}",
+    "and {b}",
+    "how about {b}",
+    "and what about {b}",
+)
+_CORRECTION = (
+    "no i said {b}",
+    "i meant {b}",
+    "no no {b}",
+    "sorry i said {b}",
+    "that is wrong i said {b}",
+    "no it was {b}",
+    "actually i meant {b}",
+    "no i meant {b}",
+    "sorry i meant {b}",
+    "i said {b}",
+    "*no not that i said {b}",
+)
 
 
 def _result(a: int, operator: str, b: int) -> int:
@@ -141,7 +191,24 @@ def _counting(start: int, stop: int) -> str:
 
 def _count_turn(talk: Talk, user: str, start: int, stop: int, name: str) -> Turn:
     def keep_going(later: Talk) -> Turn:
-        user = later.say(("keep going", "go on", "continue", "carry on", "and then", "keep counting", "*more please"))
+        user = later.say(
+            (
+                "keep going",
+                "go on",
+                "keep on",
+                "go further",
+                "and more",
+                "please go on",
+                "what comes then",
+                "count on",
+                "count further",
+                "continue",
+                "carry on",
+                "and then",
+                "keep counting",
+                "*more please",
+            )
+        )
         return _count_turn(later, user, stop + 1, stop + 5, "count.more")
 
     talk.follow_ups = [keep_going] if stop <= 30 else []
@@ -156,6 +223,12 @@ def _count_to(talk: Talk) -> Turn:
         (
             "count to {n}",
             "count up to {n}",
+            "can you count up to {n}",
+            "count to the number {n}",
+            "let me hear you count to {n}",
+            "count until {n}",
+            "show me how you count to {n}",
+            "count one to {n}",
             "count from one to {n}",
             "start counting to {n}",
             "*count all the way to {n}",
@@ -172,6 +245,12 @@ def _count_from(talk: Talk) -> Turn:
     user = talk.say(
         (
             "count from {a} to {b}",
+            "count the numbers from {a} to {b}",
+            "count starting at {a} up to {b}",
+            "name the numbers from {a} to {b}",
+            "count {a} to {b}",
+            "begin at {a} and count to {b}",
+            "say the numbers from {a} to {b}",
             "count up from {a} to {b}",
             "start at {a} and count to {b}",
             "*count between {a} and {b}",
@@ -185,7 +264,20 @@ def _count_from(talk: Talk) -> Turn:
 @intent("count.down", 1.5)
 def _count_down(talk: Talk) -> Turn:
     start = talk.rng.randint(3, 10)
-    user = talk.say(("count down from {n}", "count backwards from {n}", "do a countdown from {n}"), n=spoken(start))
+    user = talk.say(
+        (
+            "count down from {n}",
+            "count backward from {n}",
+            "count down starting at {n}",
+            "start a countdown from {n}",
+            "count from {n} down to one",
+            "count from {n} to one",
+            "make a countdown from {n}",
+            "count backwards from {n}",
+            "do a countdown from {n}",
+        ),
+        n=spoken(start),
+    )
     talk.follow_ups = []
     counted = ", ".join(written(number) for number in range(start, 0, -1))
     return Turn(user, sentence(counted) + ".", "count.down", ((counted,),))
@@ -193,7 +285,19 @@ def _count_down(talk: Talk) -> Turn:
 
 def _neighbour(talk: Talk, user: str, number: int, step: int) -> Turn:
     def again(later: Talk) -> Turn:
-        user = later.say(("and after that", "and then", "and the next one", "what comes next"))
+        user = later.say(
+            (
+                "and after that",
+                "and then",
+                "and what is next",
+                "and after this",
+                "and then what",
+                "what is after that",
+                "what is next",
+                "and the next one",
+                "what comes next",
+            )
+        )
         return _neighbour(later, user, number + 1, 1)
 
     word = "after" if step > 0 else "before"
@@ -212,6 +316,12 @@ def _number_after(talk: Talk) -> Turn:
         "which number comes after {n}",
         "what is the number after {n}",
         "which number follows {n}",
+        "what follows {n}",
+        "{n} and then what",
+        "what is the next number after {n}",
+        "tell me the number after {n}",
+        "which number is next after {n}",
+        "after {n} comes what",
         "*what number is after {n}",
     )
     return _neighbour(talk, talk.say(templates, n=spoken(number)), number, 1)
@@ -224,6 +334,11 @@ def _number_before(talk: Talk) -> Turn:
         "what comes before {n}",
         "what number comes before {n}",
         "which number comes before {n}",
+        "which number is before {n}",
+        "tell me the number before {n}",
+        "before {n} comes what",
+        "what is right before {n}",
+        "name the number before {n}",
         "what is the number before {n}",
         "*what number is before {n}",
     )
@@ -238,6 +353,13 @@ def _number_bigger(talk: Talk) -> Turn:
         (
             "which is bigger {a} or {b}",
             "which number is bigger {a} or {b}",
+            "{a} or {b} which is bigger",
+            "what is bigger {a} or {b}",
+            "tell me which is bigger {a} or {b}",
+            "what number is bigger {a} or {b}",
+            "is {a} or {b} bigger",
+            "which is greater {a} or {b}",
+            "which is the bigger number {a} or {b}",
             "what is more {a} or {b}",
             "which is more {a} or {b}",
             "*which is larger {a} or {b}",
@@ -254,7 +376,20 @@ def _number_even(talk: Talk) -> Turn:
     number, asked = talk.rng.randint(0, 30), talk.rng.choice(("even", "odd"))
     talk.follow_ups = []
     user = talk.say(
-        ("is {n} {p}", "is {n} an {p} number", "is the number {n} {p}", "*would you say {n} is {p}"),
+        (
+            "is {n} {p}",
+            "is {n} an {p} number",
+            "do you think {n} is {p}",
+            "is it true that {n} is {p}",
+            "tell me if {n} is {p}",
+            "{n} is {p} is that true",
+            "i think {n} is {p}",
+            "is {n} really {p}",
+            "{n} is {p} right",
+            "is {n} an {p} one",
+            "is the number {n} {p}",
+            "*would you say {n} is {p}",
+        ),
         n=spoken(number),
         p=asked,
     )
@@ -270,7 +405,18 @@ def _number_double(talk: Talk) -> Turn:
     number = talk.rng.randint(1, 30)
     talk.follow_ups = []
     user = talk.say(
-        ("what is double {n}", "double {n}", "what is twice {n}", "what's double {n}", "how much is twice {n}"),
+        (
+            "what is double {n}",
+            "double {n}",
+            "what is the double of {n}",
+            "tell me double {n}",
+            "can you double {n}",
+            "how much is double {n}",
+            "twice {n}",
+            "what is twice {n}",
+            "what's double {n}",
+            "how much is twice {n}",
+        ),
         n=spoken(number),
     )
     result = written(2 * number)
@@ -282,7 +428,19 @@ def _number_half(talk: Talk) -> Turn:
     number = 2 * talk.rng.randint(1, 25)
     talk.follow_ups = []
     user = talk.say(
-        ("what is half of {n}", "what's half of {n}", "half of {n}", "how much is half of {n}"), n=spoken(number)
+        (
+            "what is half of {n}",
+            "tell me half of {n}",
+            "what is the half of {n}",
+            "how much is one half of {n}",
+            "can you give me half of {n}",
+            "half {n}",
+            "what is one half of {n}",
+            "what's half of {n}",
+            "half of {n}",
+            "how much is half of {n}",
+        ),
+        n=spoken(number),
     )
     result = written(number // 2)
     return Turn(user, f"Half of {written(number)} is {result}.", "number.half", ((f"is {result}",),))

@@ -16,6 +16,13 @@ _NEXT = {
         "which {unit} comes after {x}",
         "what comes after {x}",
         "what {unit} is after {x}",
+        "which {unit} is after {x}",
+        "tell me the {unit} after {x}",
+        "after {x} comes which {unit}",
+        "what is the next {unit} after {x}",
+        "which {unit} is next after {x}",
+        "what follows {x}",
+        "name the {unit} after {x}",
         "which {unit} follows {x}",
         "what is the {unit} after {x}",
         "*what {unit} comes right after {x}",
@@ -25,6 +32,12 @@ _NEXT = {
         "which {unit} comes before {x}",
         "what comes before {x}",
         "what {unit} is before {x}",
+        "which {unit} is before {x}",
+        "tell me the {unit} before {x}",
+        "before {x} comes which {unit}",
+        "which {unit} is right before {x}",
+        "what is right before {x}",
+        "name the {unit} before {x}",
         "what is the {unit} before {x}",
         "*what {unit} comes right before {x}",
     ),
@@ -40,7 +53,19 @@ def _neighbour(talk: Talk, user: str, unit: str, index: int, step: int) -> Turn:
     word = "after" if step > 0 else "before"
 
     def again(later: Talk) -> Turn:
-        user = later.say(("and after that", "and then", "and the next one", "and what comes next"))
+        user = later.say(
+            (
+                "and after that",
+                "and then",
+                "and what is next",
+                "and after this",
+                "and then what",
+                "what is after that",
+                "what is next",
+                "and the next one",
+                "and what comes next",
+            )
+        )
         return _neighbour(later, user, unit, (index + 1) % len(cycle), 1)
 
     talk.follow_ups = [again] if step > 0 else []
@@ -67,6 +92,11 @@ def _day_nth(talk: Talk) -> Turn:
     templates = (
         "what is the {n} day of the week",
         "which day is the {n} day of the week",
+        "tell me the {n} day of the week",
+        "what day is the {n} day of the week",
+        "name the {n} day of the week",
+        "which is the {n} day of the week",
+        "what is the {n} weekday",
         "what's the {n} day of the week",
     )
     talk.follow_ups = []
@@ -81,6 +111,11 @@ def _month_nth(talk: Talk) -> Turn:
     templates = (
         "what is the {n} month of the year",
         "which month is the {n} month",
+        "tell me the {n} month",
+        "what month is the {n} month",
+        "which is the {n} month of the year",
+        "which month comes {n}",
+        "tell me the {n} month of the year",
         "what is the {n} month",
         "what's the {n} month",
         "*name the {n} month of the year",
@@ -95,7 +130,18 @@ def _month_nth(talk: Talk) -> Turn:
 def _weekend(talk: Talk) -> Turn:
     day = talk.rng.choice(DAYS)
     talk.follow_ups = []
-    user = talk.say(("is {d} on the weekend", "is {d} a weekend day", "is {d} part of the weekend"), d=day)
+    user = talk.say(
+        (
+            "is {d} on the weekend",
+            "is {d} a day of the weekend",
+            "is {d} in the weekend",
+            "does {d} belong to the weekend",
+            "do we have weekend on {d}",
+            "is {d} a weekend day",
+            "is {d} part of the weekend",
+        ),
+        d=day,
+    )
     is_weekend = day in ("saturday", "sunday")
     reply = f"{'Yes' if is_weekend else 'No'}, {day.capitalize()} is {'on the weekend' if is_weekend else 'a weekday'}."
     return Turn(
@@ -111,6 +157,11 @@ def _month_length(talk: Talk) -> Turn:
     user = talk.say(
         (
             "how many days are in {m}",
+            "tell me how many days {m} has",
+            "{m} has how many days",
+            "what is the length of {m}",
+            "how many days has {m}",
+            "how many days long is {m}",
             "how many days does {m} have",
             "how long is {m}",
             "how many days are there in {m}",
@@ -136,7 +187,18 @@ def _month_season(talk: Talk) -> Turn:
     month = talk.rng.choice(MONTHS)
     talk.follow_ups = []
     user = talk.say(
-        ("what season is {m} in", "which season is {m} in", "in which season is {m}", "what season is {m}"), m=month
+        (
+            "what season is {m} in",
+            "which season does {m} belong to",
+            "{m} is in which season",
+            "tell me the season of {m}",
+            "what season do we have in {m}",
+            "what season does {m} belong to",
+            "which season is {m} in",
+            "in which season is {m}",
+            "what season is {m}",
+        ),
+        m=month,
     )
     season = _SEASON_OF[month]
     return Turn(user, f"{month.capitalize()} is in {season}.", "month.season", ((f"in {season}",),))
@@ -188,6 +250,10 @@ def _register_conversion(index: int) -> None:
         templates = (
             "how many {s} are in {x}",
             "how many {s} are there in {x}",
+            "{x} has how many {s}",
+            "tell me how many {s} are in {x}",
+            "how many {s} fit in {x}",
+            "what is {x} in {s}",
             "how many {s} in {x}",
             "how many {s} make {x}",
             "*how many {s} do you have in {x}",

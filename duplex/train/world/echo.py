@@ -9,6 +9,14 @@ _REPEAT = (
     "say {x}",
     "repeat after me {x}",
     "say the word {x}",
+    "can you say {x}",
+    "please repeat {x}",
+    "say after me the word {x}",
+    "i want you to say {x}",
+    "let me hear you say {x}",
+    "repeat the following {x}",
+    "just say {x}",
+    "now repeat after me {x}",
     "say after me {x}",
     "repeat {x}",
     "say this {x}",
@@ -16,6 +24,15 @@ _REPEAT = (
 )
 _REPEAT_PHRASE = (
     "say {x}",
+    "can you say {x}",
+    "please repeat {x}",
+    "repeat my words {x}",
+    "i want you to say {x}",
+    "let me hear you say {x}",
+    "repeat the following {x}",
+    "just say {x}",
+    "now repeat after me {x}",
+    "say the words {x}",
     "repeat after me {x}",
     "say after me {x}",
     "repeat {x}",
@@ -27,13 +44,42 @@ _REPEAT_PHRASE = (
 def _echo_turn(talk: Talk, user: str, words: str, name: str, apology: str = "") -> Turn:
     def correct(later: Talk) -> Turn:
         other = later.rng.choice(lexicon.REPEAT_NOUNS)
-        user = later.say(("no i said {x}", "no say {x}", "sorry i meant {x}", "no i meant {x}"), x=other)
+        user = later.say(
+            (
+                "no i said {x}",
+                "no say {x}",
+                "i said {x}",
+                "no no {x}",
+                "that is wrong i said {x}",
+                "no it was {x}",
+                "actually i meant {x}",
+                "sorry i meant {x}",
+                "no i meant {x}",
+            ),
+            x=other,
+        )
         return _echo_turn(later, user, other, "repeat.word", "Sorry. ")
 
     def follow(later: Talk) -> Turn:
         other = later.rng.choice(lexicon.REPEAT_NOUNS)
         return _echo_turn(
-            later, later.say(("now say {x}", "and now {x}", "and {x}", "now {x}"), x=other), other, "repeat.word"
+            later,
+            later.say(
+                (
+                    "now say {x}",
+                    "then say {x}",
+                    "next say {x}",
+                    "also say {x}",
+                    "and then {x}",
+                    "now repeat {x}",
+                    "and now {x}",
+                    "and {x}",
+                    "now {x}",
+                ),
+                x=other,
+            ),
+            other,
+            "repeat.word",
         )
 
     talk.follow_ups = [correct, follow]
@@ -72,7 +118,21 @@ def _spell(talk: Talk) -> Turn:
         def follow(again: Talk) -> Turn:
             other = again.rng.choice(lexicon.SPELLED_WORDS)
             return spelled(
-                again, again.say(("and {x}", "now spell {x}", "what about {x}", "and how about {x}"), x=other), other
+                again,
+                again.say(
+                    (
+                        "and {x}",
+                        "now spell {x}",
+                        "and spell {x}",
+                        "then spell {x}",
+                        "now {x}",
+                        "next spell {x}",
+                        "what about {x}",
+                        "and how about {x}",
+                    ),
+                    x=other,
+                ),
+                other,
             )
 
         later.follow_ups = [follow]
@@ -84,6 +144,15 @@ def _spell(talk: Talk) -> Turn:
         "spell {x}",
         "spell the word {x}",
         "how do you spell {x}",
+        "can you spell {x}",
+        "please spell {x} for me",
+        "what are the letters of {x}",
+        "spell out {x}",
+        "how is the word {x} spelled",
+        "tell me how to spell {x}",
+        "how does one spell {x}",
+        "which letters are in {x}",
+        "give me the letters of {x}",
         "how is {x} spelled",
         "how do i spell {x}",
         "*what is the spelling of {x}",
@@ -103,6 +172,13 @@ def _another_joke(talk: Talk) -> Turn:
     templates = (
         "another one",
         "another joke",
+        "yet another one",
+        "a new one",
+        "can i have another one",
+        "and another one",
+        "give me another joke",
+        "i want another joke",
+        "any more jokes",
         "tell me another one",
         "tell me another joke",
         "one more",
@@ -114,7 +190,23 @@ def _another_joke(talk: Talk) -> Turn:
 
 def _laugh(talk: Talk) -> Turn:
     user = talk.say(
-        ("that was funny", "that's funny", "very funny", "that is a good one", "i like that joke", "*what a good joke")
+        (
+            "that was funny",
+            "that was a good joke",
+            "that is so funny",
+            "this is funny",
+            "you are so funny",
+            "nice joke",
+            "good one",
+            "what a funny joke",
+            "that made me laugh",
+            "i liked that one",
+            "that's funny",
+            "very funny",
+            "that is a good one",
+            "i like that joke",
+            "*what a good joke",
+        )
     )
     talk.follow_ups = [_another_joke]
     return Turn(user, "I'm glad you liked it.", "joke.funny", (("glad",),))
@@ -126,6 +218,14 @@ def _joke(talk: Talk) -> Turn:
         "tell me a joke",
         "tell a joke",
         "do you know a joke",
+        "can you tell a joke",
+        "i would like a joke",
+        "let me hear a joke",
+        "have you got a joke",
+        "something funny please",
+        "a joke please",
+        "can you make me laugh",
+        "do you have a joke",
         "make me laugh",
         "tell me something funny",
         "say something funny",
@@ -148,6 +248,13 @@ def _another_fact(talk: Talk) -> Turn:
     templates = (
         "another one",
         "another fact",
+        "yet another one",
+        "a new one",
+        "can i have another one",
+        "and another one",
+        "give me another fact",
+        "i want another fact",
+        "any more facts",
         "tell me another one",
         "tell me another fact",
         "one more",
@@ -164,6 +271,15 @@ def _fact(talk: Talk) -> Turn:
         "tell me a fact",
         "tell me something interesting",
         "tell me a fun fact",
+        "can you tell me a fact",
+        "i would like a fact",
+        "let me hear a fact",
+        "give me a fun fact",
+        "tell me something new",
+        "tell me something i do not know",
+        "i want to learn something",
+        "do you know any facts",
+        "a fun fact please",
         "do you know a fact",
         "give me a fact",
         "teach me something",
@@ -181,6 +297,13 @@ def _fact_about(talk: Talk) -> Turn:
         "tell me something about {x}",
         "tell me a fact about {x}",
         "what do you know about {x}",
+        "can you tell me something about {x}",
+        "i want to hear about {x}",
+        "what can you say about {x}",
+        "tell me about {x}",
+        "let me hear something about {x}",
+        "a fact about {x}",
+        "is there a fact about {x}",
         "do you know something about {x}",
         "say something about {x}",
         "give me a fact about {x}",

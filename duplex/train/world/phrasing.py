@@ -17,10 +17,28 @@ _REQUESTS = frozenset(
     "tell say spell count repeat give add name make remember sing teach show help play subtract multiply "
     "divide list call forget describe explain find read write open turn book order send set order buy start".split()
 )
-_FILLERS = ("um", "uh", "hey", "so", "okay", "well", "hey there", "oh")
-_WH_OPENERS = ("can you tell me", "do you know", "tell me", "please tell me", "i want to know", "could you tell me")
-_REQUEST_OPENERS = ("please", "can you", "could you", "could you please", "can you please", "hey please")
-_CLOSERS = ("please",)
+_FILLERS = (
+    "um",
+    "uh",
+    "hey",
+    "so",
+    "okay",
+    "well",
+    "hey there",
+    "oh",
+    "right",
+    "listen",
+    "excuse me",
+    "all right",
+)
+_WH_OPENERS = (
+    "can you tell me", "do you know", "tell me", "please tell me", "i want to know", "could you tell me",
+    "i would like to know", "i wonder", "do you happen to know", "my question is", "i have a question",
+)  # fmt: skip
+_REQUEST_OPENERS = (
+    "please", "can you", "could you", "could you please", "can you please", "hey please", "would you", "i want you to",
+)  # fmt: skip
+_CLOSERS = ("please", "for me")
 _ALL_OPENERS = tuple(sorted((*_FILLERS, *_WH_OPENERS, *_REQUEST_OPENERS), key=len, reverse=True))
 
 _PLAIN_SHARE = 0.6

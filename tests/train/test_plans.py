@@ -1,0 +1,69 @@
+"""What the agent's corpus is made of, and how a user turn becomes a stream of positions."""
+
+import itertools
+import random
+import re
+
+from duplex.train import text_llm
+from duplex.train.plans import TRAINING, plan_agent
+from duplex.train.text_llm import DialogueWriter
+from duplex.train.world import all_replies
+
+CLIPS = 800
+
+
+def test_the_agent_says_nothing_twice_and_mostly_what_no_reply_says() -> None:
+    texts = [clip.text for clip in itertools.islice(plan_agent(random.Random(4), TRAINING), CLIPS)]
+    assert len(set(texts)) == CLIPS
+    replies = set(all_replies(random.Random(0), 20_000))
+    assert 0.25 * CLIPS < sum(text in replies for text in texts) < 0.5 * CLIPS
+    assert all(re.fullmatch(r"[A-Za-z][A-Za-z',.?! -]*", text) for text in texts)
+    spelled = [text for text in texts if re.fullmatch(r"\S+ is spelled [A-Z](, [A-Z])*\.", text)]
+    assert len(spelled) > 0.03 * CLIPS
+    assert {letter for text in spelled for letter in re.findall(r"\b[A-Z]\b", text)} >= set("JQXZ")
+
+
+def test_the_agents_plan_is_the_same_for_equal_generators() -> None:
+    one, two = (itertools.islice(plan_agent(random.Random(4), TRAINING), 100) for _ in range(2))
+    assert list(one) == list(two)
+
+
+class _Words:
+    """A tokenizer of whole words; ids in the order of their first use."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, int] = {}
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        assert not add_special_tokens
+        found = re.findall(r"<\|[^|]+\|>|\n|[^\s<]+", text)
+        return [self.ids.setdefault(word, len(self.ids) + 1) for word in found]
+
+    def decode(self, ids: list[int]) -> str:
+        words = {number: word for word, number in self.ids.items()}
+        return " ".join(words[number] for number in ids)
+
+    def convert_ids_to_tokens(self, number: int) -> str:
+        return self.decode([number])
+
+
+def test_a_pause_holds_blanks_and_a_hesitation_that_nothing_predicts(monkeypatch) -> None:
+    monkeypatch.setattr(text_llm, "PAUSED", 1.0)
+    monkeypatch.setattr(text_llm, "HESITATION_SHARE", 1.0)
+    monkeypatch.setattr(text_llm, "REPEATED_PIECES", 0.0)
+    words = _Words()
+    writer = DialogueWriter(words)
+    said = words.encode("what is the capital of france", add_special_tokens=False)
+    hesitations = {words.encode(each, add_special_tokens=False)[0] for each in text_llm.HESITATIONS}
+    rng = random.Random(1)
+    whole = 0
+    for _ in range(50):
+        ids, following = writer.stream("what is the capital of france", rng)
+        heard = [i for i in ids if i != writer.blank]
+        assert hesitations & set(heard)
+        assert not hesitations & set(following)
+        whole += [i for i in heard if i not in hesitations] == said
+        at = next(i for i, piece in enumerate(ids) if piece in hesitations)
+        assert ids[at + 1 : at + 3] == [writer.blank] * 2
+        assert following[at] == following[at + 1]
+    assert whole > 40  # now and then a piece is misheard or lost
