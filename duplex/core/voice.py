@@ -18,17 +18,22 @@ class VoiceActivity:
     """One turn's speech and the silence since.
 
     held: how many verdicts in a row have been RESPOND.
+    power: mean square of the samples of its speech so far, 0.0 before any was counted.
     """
 
     speech_ms: float = 0.0
     silence_ms: float = 0.0
     held: int = 0
+    power: float = 0.0
+    _windows: int = 0
 
-    def count(self, probability: float, threshold: float = SPEECH_PROBABILITY) -> None:
-        """One window went by."""
+    def count(self, probability: float, threshold: float = SPEECH_PROBABILITY, power: float = 0.0) -> None:
+        """One window went by; `power` is the mean square of its samples."""
         if probability >= threshold - (RELEASE_MARGIN if self.silence_ms == 0 else 0.0):
             self.speech_ms += WINDOW_MS
             self.silence_ms = 0.0
+            self._windows += 1
+            self.power += (power - self.power) / self._windows
         else:
             self.silence_ms += WINDOW_MS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from duplex.core.events import AgentActivity, CutReason, UserActivity
@@ -11,10 +12,17 @@ from duplex.core.events import AgentActivity, CutReason, UserActivity
 
 @dataclass(frozen=True, slots=True)
 class ChunkHeard:
-    """The VAD has judged chunk `index`: one speech probability per 32 ms."""
+    """The VAD has judged chunk `index`: one speech probability per 32 ms, and the mean square of the samples there
+    (none: not measured).
+    """
 
     index: int
     speech: tuple[float, ...]
+    powers: tuple[float, ...] = ()
+
+    def windows(self) -> Iterator[tuple[float, float]]:
+        """Speech probability and mean square of each window."""
+        return zip(self.speech, self.powers or (0.0,) * len(self.speech), strict=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ class DialogueMachine:
     generation: int = 0
     turn_number: int = 0
     _onset_windows: int = 0
+    _near_power: float = 0.0  # mean square of the user's speech in the turn answered last
     _decided_until: int = 0  # chunks before this one belong to decided turns: never replayed
     _announced: Announce = field(default_factory=lambda: Announce(UserActivity.SILENT, AgentActivity.LISTENING, 0))
 
@@ -131,8 +132,8 @@ class DialogueMachine:
         if self.turn is None:
             return self._wait_for_onset(event)
         turn = self.turn
-        for probability in event.speech:
-            turn.voice.count(probability, self.config.vad_threshold)
+        for probability, power in event.windows():
+            turn.voice.count(probability, self.config.vad_threshold, power)
         self.user = UserActivity.SPEAKING if turn.voice.silence_ms == 0 else UserActivity.SILENT
         actions: list[Action] = [Feed(turn.number, event.index)]
         self._decided_until = event.index + 1
@@ -146,10 +147,10 @@ class DialogueMachine:
 
     def _wait_for_onset(self, event: ChunkHeard) -> list[Action]:
         opened: UserTurn | None = None
-        for probability in event.speech:
+        for probability, power in event.windows():
             if opened is not None:
-                opened.voice.count(probability, self.config.vad_threshold)
-            elif probability >= self.config.vad_threshold:
+                opened.voice.count(probability, self.config.vad_threshold, power)
+            elif probability >= self.config.vad_threshold and not self._far_away(power):
                 self._onset_windows += 1
                 if self._onset_windows >= self.config.onset_windows:
                     opened = UserTurn(0, event.index, voice=VoiceActivity(self._onset_windows * WINDOW_MS))
@@ -173,6 +174,10 @@ class DialogueMachine:
             ]
         opened.number = self._next_turn()
         return [OpenTurn(opened.number, first, event.index)]
+
+    def _far_away(self, power: float) -> bool:
+        """Whether a voice heard over the agent is much fainter than the user's own was: another one, or an echo."""
+        return self.reply is not None and power < self._near_power * 10 ** (-self.config.far_away_db / 10)
 
     def _can_interrupt(self, turn: UserTurn) -> bool:
         return self.reply is not None and not turn.taken and turn.voice.speech_ms >= self.config.min_speech_ms
@@ -205,6 +210,7 @@ class DialogueMachine:
         turn = self.turn
         actions = self._cut(CutReason.USER)
         self.turn = None
+        self._near_power = turn.voice.power
         self.user = UserActivity.SILENT
         self._onset_windows = 0
         generation = self._begin_reply(answers_speech=True, turn=turn.number)

@@ -27,7 +27,8 @@ HISTORY_CHUNKS = 64  # features kept for replay; the line may lag this far behin
 class Microphone:
     """Hears one session's audio, chunk by chunk.
 
-    index: number of the chunk heard last. speech_level: its highest speech probability. last_speech_sec: when the
+    index: number of the chunk heard last. speech_level: its highest speech probability.
+    powers: mean square of its samples, one per VAD window. last_speech_sec: when the
     user's last speech sample arrived, as the VAD sees it.
     """
 
@@ -35,6 +36,7 @@ class Microphone:
         facts = pool.engine.facts
         self.index = -1
         self.speech_level = 0.0
+        self.powers: tuple[float, ...] = ()
         self.last_speech_sec = clock.now()
         self._session_id = session_id
         self._pool = pool
@@ -86,6 +88,7 @@ class Microphone:
         self._features.pop(self.index - HISTORY_CHUNKS, None)
         self.speech_level = max(heard.speech_probs, default=0.0)
         windows = len(heard.speech_probs)
+        self.powers = tuple(np.square(pcm).reshape(windows, -1).mean(axis=1).tolist()) if windows else ()
         for window, probability in enumerate(heard.speech_probs):
             if probability >= threshold:
                 self.last_speech_sec = arrived - (windows - 1 - window) * WINDOW_MS / 1000

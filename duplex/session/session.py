@@ -165,7 +165,7 @@ class Session:
                 continue
             self._tell_overload()
             self._speaking.note_hearing(self._clock.now())
-            self._let(d.ChunkHeard(self._microphone.index, heard.speech_probs))
+            self._let(d.ChunkHeard(self._microphone.index, heard.speech_probs, self._microphone.powers))
             if self._turn_is_open():
                 self._touched_sec = self._clock.now()
             else:

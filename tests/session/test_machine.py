@@ -48,11 +48,11 @@ class Talk:
     machine: DialogueMachine
     chunk: int = 0
 
-    def hear(self, *chunks: tuple[float, ...]) -> list[Action]:
+    def hear(self, *chunks: tuple[float, ...], power: float = 0.01) -> list[Action]:
         """Chunks go by; returns what the last one did, without announcements."""
         actions: list[Action] = []
         for speech in chunks:
-            actions = self.machine.handle(ChunkHeard(self.chunk, speech))
+            actions = self.machine.handle(ChunkHeard(self.chunk, speech, (power,) * len(speech)))
             self.chunk += 1
         return work(actions)
 
@@ -191,6 +191,27 @@ def test_barge_in_by_what_is_being_said(telling: Talk) -> None:
     assert telling.judge(CONTINUE, 0.9) == [CutReply(generation, CutReason.USER), TakeTurn(2)]
     assert telling.hear(SPEECH) == [Feed(2, 15)]
     assert telling.judge(CONTINUE, 0.9) == []  # taken once
+
+
+def test_a_voice_far_away_opens_nothing_while_the_agent_speaks(talk: Talk) -> None:
+    generation = talk.answered()
+    assert talk.hear(*[SPEECH] * 6, power=0.00009) == []  # more than 20 dB below the question
+    assert isinstance(talk.hear(SPEECH, power=0.0002)[0], OpenTurn)
+    talk.machine.handle(ReplyEnded(generation))
+
+
+def test_a_faint_voice_is_heard_when_the_agent_is_silent(talk: Talk) -> None:
+    generation = talk.answered()
+    assert talk.hear(SPEECH, power=0.00009) == []
+    talk.machine.handle(ReplyEnded(generation))
+    assert isinstance(talk.hear(SPEECH, power=0.00009)[0], OpenTurn)
+
+
+def test_a_voice_is_measured_by_its_speech_alone(talk: Talk) -> None:
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH)
+    talk.hear(SILENCE, power=4.0)
+    assert talk.machine.turn is not None
+    assert 0.009 < talk.machine.turn.voice.power < 0.011
 
 
 def test_a_cough_is_too_short_to_interrupt(telling: Talk) -> None:
