@@ -50,7 +50,8 @@ class VocoderSettings:
     """How a segment is vocoded; sizes in codec tokens, `window` in samples.
 
     first_chunk: new tokens of the first call while nothing of the reply has been spoken (a small one starts early).
-    chunk: new tokens of every other call. overlap: tokens of context to the left and of look-ahead.
+    chunk: new tokens of every other call, twice as many as in the call before at most: what follows a small first chunk
+    comes before that has been played. overlap: tokens of context to the left and of look-ahead.
     threshold_first, threshold: mean amplitudes below which audio may be cut, before and after first audio.
     search: False lets every sample out as soon as it is final.
     trim_lead: cut the quiet beginning of the reply.
@@ -81,6 +82,7 @@ class StreamingVocoder:
         self.trimmed = 0  # samples cut from the beginning
         self._tokens: list[int] = []
         self._vocoded = 0  # tokens whose audio is final
+        self._size = settings.first_chunk  # new tokens of the last call
         self._pending: Tensor | None = None
 
     @classmethod
@@ -102,9 +104,11 @@ class StreamingVocoder:
     def push(self, token: int) -> Tensor | None:
         """Take one codec token; returns audio [n] in [-1, 1] when some may go out. At most one vocoder call."""
         self._tokens.append(token)
-        chunk = self.settings.chunk if self.spoken else self.settings.first_chunk
-        if len(self._tokens) < self._vocoded + chunk + self.settings.overlap:
+        settings = self.settings
+        chunk = min(settings.chunk, 2 * self._size) if self.spoken else settings.first_chunk
+        if len(self._tokens) < self._vocoded + chunk + settings.overlap:
             return None
+        self._size = chunk
         arrived = self._vocode(self._vocoded + chunk)
         return self._let_out(arrived)
 
