@@ -85,11 +85,11 @@ class Conversation:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def type(self, text: str) -> Answer:
-        """Answer a typed turn."""
+    def type(self, text: str, *, speak: bool = True) -> Answer:
+        """Answer a typed turn; with `speak` False only in text."""
         answer = Answer()
         _only(self._engine.prefill([PrefillStep(self.branch, "user", text)]))
-        self._reply(answer)
+        self._reply(answer, speak=speak)
         return answer
 
     def hear(self, pcm: Float32, *, speak: bool = True) -> Answer:

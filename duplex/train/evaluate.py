@@ -22,7 +22,7 @@ from duplex.engine.steps import PrefillStep, ReplyStep, StepFailure
 from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
 from duplex.train.voices import AGENT_VOICE, synthesize
-from duplex.train.world import all_replies, answer_is_right
+from duplex.train.world import Turn, all_replies, answer_is_right
 
 SAMPLE_RATE = 16000
 END_WITHIN_SEC = 0.64
@@ -53,6 +53,15 @@ def ask(engine: TorchEngine, utterance: Utterance, rng: random.Random, condition
         answer = conversation.hear(np.pad(pcm, (lead, 0)))
     taken = None if answer.decision_sample is None else (answer.decision_sample - lead - len(pcm)) / SAMPLE_RATE
     return Result(utterance, answer, answer_is_right(utterance.turn, answer.text), taken)
+
+
+def ask_typed(engine: TorchEngine, utterance: Utterance) -> str:
+    """The reply to the same question, typed."""
+    assert utterance.turn is not None
+    with Conversation(engine) as conversation:
+        for turn in utterance.context:
+            say_before(engine, conversation, turn.user, turn.reply)
+        return conversation.type(utterance.text, speak=False).text
 
 
 def say_before(engine: TorchEngine, conversation: Conversation, user: str, reply: str) -> None:
@@ -88,6 +97,11 @@ def evaluate(
         answered[name] = [ask(engine, u, rng, condition) for u in tqdm(chosen, desc=name, mininterval=5.0)]
         figures |= {f"{name}_{key}": value for key, value in _shares(answered[name]).items()}
     clean = answered["clean"]
+    for name in ("clean", "new_phrasings"):
+        typed = [ask_typed(engine, r.utterance) for r in answered[name]]
+        asked = [(r, text) for r, text in zip(answered[name], typed, strict=True) if not _outside(r.utterance)]
+        figures[f"{name}_typed_right_in_world"] = _share([answer_is_right(_turn(r), text) for r, text in asked])
+        figures[f"{name}_same_typed_as_spoken"] = _share([r.answer.text == text for r, text in asked])
     figures["wrong_examples"] = [
         {"user": r.utterance.text, "voice": r.utterance.voice, "reply": r.answer.text} for r in clean if not r.right
     ][:25]
@@ -122,6 +136,11 @@ def _shares(results: Sequence[Result]) -> dict[str, float | None]:
         "taken_before_end": _share([t is not None and t < 0 for t in taken]),
         "end_median_sec": round(statistics.median(decided), 3) if decided else None,
     }
+
+
+def _turn(result: Result) -> Turn:
+    assert result.utterance.turn is not None
+    return result.utterance.turn
 
 
 def _outside(utterance: Utterance) -> bool:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from duplex.train.world import Dialogue, Split, Turn, all_replies, answer_is_right, intent_names, sample_dialogue
-from duplex.train.world.numbers import spoken, written
+from duplex.train.world.numbers import ordinal, spoken, written
 from duplex.train.world.outside import questions
 from duplex.train.world.phrasing import core_text, pick_core, with_held_out
 
@@ -100,6 +100,22 @@ def test_what_was_told_is_remembered_and_what_was_not_is_unknown() -> None:
     assert unknown > 20
 
 
+def test_times_and_dates_are_read_out() -> None:
+    replies = {turn.user: turn.reply for turn in _turns("train", 6_000)}
+    for user, reply in replies.items():
+        if (found := re.search(r"the time (\w+) thirty$", user)) is not None:
+            assert reply == f"{found[1].capitalize()} thirty is half past {found[1]}."
+    ends = [re.fullmatch(r"The first of \w+ comes after the (.*) of \w+\.", reply) for reply in replies.values()]
+    days = {found[1] for found in ends if found is not None}
+    assert days
+    assert days <= {"twenty-eighth", "thirtieth", "thirty-first"}
+    hours = [written(number) for number in range(1, 13)]
+    quarters = [re.fullmatch(r"(\w+) forty-five is a quarter to (\w+)\.", reply) for reply in replies.values()]
+    pairs = {(found[1].lower(), found[2]) for found in quarters if found is not None}
+    assert len(pairs) > 5
+    assert pairs <= set(zip(hours, [*hours[1:], hours[0]], strict=True))
+
+
 @pytest.mark.parametrize(
     ("answer", "reply", "right"),
     [
@@ -120,5 +136,14 @@ def test_numbers_are_words() -> None:
     assert written(-13) == "minus thirteen"
     assert spoken(365) == "three hundred sixty five"
     assert written(9000) == "nine thousand"
+    assert [ordinal(number) for number in (1, 2, 3, 5, 8, 9, 12, 13, 20)] == (
+        ["first", "second", "third", "fifth", "eighth", "ninth", "twelfth", "thirteenth", "twentieth"]
+    )
+    assert (ordinal(4), ordinal(22), ordinal(30), ordinal(31)) == (
+        "fourth",
+        "twenty-second",
+        "thirtieth",
+        "thirty-first",
+    )
     with pytest.raises(ValueError, match="outside"):
         written(10_000)

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from duplex.train.world.lexicon import DAYS, MONTHS, SEASONS, sentence, with_article
-from duplex.train.world.numbers import ORDINALS, spoken, written
+from duplex.train.world.numbers import ORDINALS, ordinal, spoken, written
 from duplex.train.world.talk import Talk, intent
 from duplex.train.world.types import Turn
 
@@ -149,10 +149,15 @@ def _weekend(talk: Talk) -> Turn:
     )
 
 
+def _days_of(month: str) -> int:
+    """Days of a month; of February in most years."""
+    return 28 if month == "february" else 30 if month in ("april", "june", "september", "november") else 31
+
+
 @intent("month.length", 1.5)
 def _month_length(talk: Talk) -> Turn:
     month = talk.rng.choice(MONTHS)
-    days = 28 if month == "february" else 30 if month in ("april", "june", "september", "november") else 31
+    days = _days_of(month)
     talk.follow_ups = []
     user = talk.say(
         (
@@ -265,3 +270,89 @@ def _register_conversion(index: int) -> None:
 
 for _index in range(len(_UNITS)):
     _register_conversion(_index)
+
+
+_HOURS = 12
+
+
+def _hour(number: int) -> str:
+    return written((number - 1) % _HOURS + 1)
+
+
+@intent("time.read", 2)
+def _time_read(talk: Talk) -> Turn:
+    hour, minutes = talk.rng.randint(1, _HOURS), talk.rng.choice(("fifteen", "thirty", "forty five"))
+    templates = (
+        "read the time {h} {m}",
+        "say the time {h} {m}",
+        "how do you read {h} {m}",
+        "what time is {h} {m}",
+        "how else can i say {h} {m}",
+        "what is another way to say {h} {m}",
+        "*how do you tell the time {h} {m}",
+    )
+    talk.follow_ups = []
+    said = {"fifteen": f"a quarter past {_hour(hour)}", "thirty": f"half past {_hour(hour)}"}
+    shown = said.get(minutes, f"a quarter to {_hour(hour + 1)}")
+    user = talk.say(templates, h=_hour(hour), m=minutes)
+    return Turn(user, sentence(f"{_hour(hour)} {minutes.replace(' ', '-')} is {shown}."), "time.read", ((shown,),))
+
+
+@intent("time.after", 2)
+def _time_after(talk: Talk) -> Turn:
+    hour, later, step = talk.rng.randint(1, _HOURS), talk.rng.randint(1, 6), talk.rng.choice((1, -1))
+    templates = (
+        "what time is it {n} {w} {h} o'clock",
+        "which time is {n} {w} {h} o'clock",
+        "what is {n} {w} {h} o'clock",
+        "tell me the time {n} {w} {h} o'clock",
+        "*what hour is {n} {w} {h} o'clock",
+    )
+    talk.follow_ups = []
+    word = "after" if step > 0 else "before"
+    span = f"{written(later)} {'hour' if later == 1 else 'hours'}"
+    result = f"{_hour(hour + step * later)} o'clock"
+    user = talk.say(templates, n=span, w=word, h=_hour(hour))
+    reply = sentence(f"{span} {word} {_hour(hour)} o'clock is {result}.")
+    return Turn(user, reply, "time.after", ((f"is {result}",),))
+
+
+def _day(talk: Talk) -> tuple[str, int]:
+    month = talk.rng.choice(MONTHS)
+    return month, talk.rng.randint(1, _days_of(month))
+
+
+@intent("date.read", 2)
+def _date_read(talk: Talk) -> Turn:
+    month, day = _day(talk)
+    templates = (
+        "read the date {m} {d}",
+        "say the date {m} {d}",
+        "how do you read the date {m} {d}",
+        "what date is {m} {d}",
+        "tell me the date {m} {d}",
+        "*how do you say the date {m} {d}",
+    )
+    talk.follow_ups = []
+    shown = f"the {ordinal(day)} of {month.capitalize()}"
+    user = talk.say(templates, m=month, d=ordinal(day).replace("-", " "))
+    return Turn(user, sentence(f"{shown}."), "date.read", ((shown.lower(),),))
+
+
+@intent("date.after", 2)
+def _date_after(talk: Talk) -> Turn:
+    month, day = _day(talk)
+    templates = (
+        "what date comes after {m} {d}",
+        "which date comes after {m} {d}",
+        "what date is after {m} {d}",
+        "what is the date after {m} {d}",
+        "*which date follows {m} {d}",
+    )
+    talk.follow_ups = []
+    is_last = day == _days_of(month)
+    next_month = MONTHS[(MONTHS.index(month) + is_last) % len(MONTHS)]
+    result = f"the {ordinal(1 if is_last else day + 1)} of {next_month.capitalize()}"
+    user = talk.say(templates, m=month, d=ordinal(day).replace("-", " "))
+    reply = sentence(f"{result} comes after the {ordinal(day)} of {month.capitalize()}.")
+    return Turn(user, reply, "date.after", ((f"{result} comes after".lower(),),))

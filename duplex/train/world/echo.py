@@ -160,6 +160,22 @@ def _spell(talk: Talk) -> Turn:
     return spelled(talk, talk.say(templates, x=word), word)
 
 
+@intent("spell.name", 2)
+def _spell_name(talk: Talk) -> Turn:
+    name = talk.rng.choice(lexicon.NAMES)
+    templates = (
+        "spell the name {x}",
+        "how do you spell the name {x}",
+        "how is the name {x} spelled",
+        "can you spell the name {x}",
+        "*what are the letters of the name {x}",
+    )
+    talk.follow_ups = []
+    letters = ", ".join(name.upper())
+    reply = f"{name.capitalize()} is spelled {letters}."
+    return Turn(talk.say(templates, x=name), reply, "spell.name", ((letters.lower(),),))
+
+
 def _joke_turn(talk: Talk, user: str, name: str) -> Turn:
     joke = lexicon.JOKES[talk.jokes_told % len(lexicon.JOKES)]
     talk.jokes_told += 1

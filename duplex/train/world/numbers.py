@@ -32,3 +32,17 @@ def written(number: int) -> str:
 def spoken(number: int) -> str:
     """Spell a number as a recogniser writes it, without hyphens: 21 -> "twenty one"."""
     return written(number).replace("-", " ")
+
+
+_ORDINAL_ENDINGS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth"} | {
+    "nine": "ninth",
+    "twelve": "twelfth",
+}
+
+
+def ordinal(number: int) -> str:
+    """The ordinal as replies write it: 3 -> "third", 21 -> "twenty-first"."""
+    tens, dash, last = written(number).rpartition("-")
+    if last.endswith("y"):
+        return f"{last[:-1]}ieth"
+    return tens + dash + _ORDINAL_ENDINGS.get(last, f"{last}th")
