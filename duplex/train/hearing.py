@@ -10,8 +10,9 @@ from torch import Tensor
 
 from duplex.train.world import sample_dialogue
 from duplex.train.world.numbers import NUMBER_WORDS
+from duplex.train.world.phrasing import core_text
 
-COMMON_INTENTS = 14  # a word of at least so many intents rarely decides the answer
+COMMON_INTENTS = 20  # a word of at least so many intents rarely decides the answer
 ALIKE_WORDS = 6
 MISHEARD_SHARE = 0.4  # of the spoken turns
 MISHEARD_WORDS = 0.2  # of the common words in them
@@ -32,10 +33,10 @@ class Mishearing:
         intents: dict[str, set[str]] = {}
         for _ in range(dialogues):
             for turn in sample_dialogue(rng, "train").turns:
-                for word in turn.user.split():
+                for word in core_text(turn.user).split():  # what is said before and after any question tells nothing
                     intents.setdefault(word, set()).add(turn.intent)
         self.alike = {
-            word: get_close_matches(word, intents, n=ALIKE_WORDS + 1, cutoff=0.4)[1:]
+            word: get_close_matches(word, intents.keys() - NUMBER_WORDS - {word}, n=ALIKE_WORDS, cutoff=0.4)
             for word, where in intents.items()
             if len(where) >= COMMON_INTENTS and word not in NUMBER_WORDS
         }

@@ -42,9 +42,9 @@ class Preset:
 
 
 TINY = Preset(
-    asr_hours=15.0,
-    agent_hours=20.0,
-    split_turn_hours=1.2,
+    asr_hours=18.3,
+    agent_hours=21.2,
+    split_turn_hours=2.0,
     event_hours=0.15,
     test_hours=0.6,
     llm=TextLlmDims(),

@@ -32,6 +32,7 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", BLANK, AUDIO_START, "
 ROLE = "You are a friendly voice assistant."
 TEMPLATE = f"<|im_start|>system\n{ROLE}<|im_end|>\n<|im_start|>user\n<audio><|im_end|>\n<|im_start|>assistant\n"
 IGNORED = -100
+WORD_START = "\u2581"  # of a piece that begins a word
 PAUSED = 0.3  # of the spoken turns have a pause or two inside, of up to a second,
 HESITATION_SHARE = 0.4  # of them after one of
 HESITATIONS = ("um", "uh")
@@ -134,9 +135,8 @@ class DialogueWriter:
         pieces = self.encode(text)
         ids = [self.blank] * rng.randint(1, 12)
         following: list[int] = [0] * len(ids)  # index of the next piece
-        pauses = (
-            rng.sample(range(len(pieces)), min(len(pieces), rng.choice((1, 1, 2)))) if rng.random() < PAUSED else []
-        )
+        words = [index for index, piece in enumerate(pieces) if self.piece(piece).startswith(WORD_START)]
+        pauses = rng.sample(words, min(len(words), rng.choice((1, 1, 2)))) if rng.random() < PAUSED else []
         for index, piece in enumerate(pieces):
             if index in pauses:
                 said = self.encode(rng.choice(HESITATIONS)) if rng.random() < HESITATION_SHARE else []

@@ -1,6 +1,7 @@
 """The world answers itself, keeps its splits apart and is the same every time."""
 
 import functools
+import itertools
 import random
 import re
 
@@ -100,14 +101,25 @@ def test_what_was_told_is_remembered_and_what_was_not_is_unknown() -> None:
     assert unknown > 20
 
 
+def test_what_about_another_number_keeps_the_first_one() -> None:
+    kept = 0
+    for dialogue in _dialogues("train", 6_000):
+        for before, turn in itertools.pairwise(dialogue.turns):
+            sum_before = re.fullmatch(r"(?:Sorry\. )?(\S+) (plus|minus|times|divided by) .*", before.reply)
+            if sum_before and before.intent.startswith("arithmetic") and turn.user.startswith(("what about ", "how about ")):
+                assert turn.reply.startswith(f"{sum_before[1].capitalize()} {sum_before[2]}"), (before, turn)
+                kept += 1
+    assert kept > 20
+
+
 def test_times_and_dates_are_read_out() -> None:
     replies = {turn.user: turn.reply for turn in _turns("train", 6_000)}
-    for user, reply in replies.items():
-        if (found := re.search(r"the time (\w+) thirty$", user)) is not None:
-            assert reply == f"{found[1].capitalize()} thirty is half past {found[1]}."
+    halves = [re.fullmatch(r"(\w+) thirty is half past (\w+)\.", reply) for reply in replies.values()]
+    assert sum(found is not None for found in halves) > 5
+    assert all(found[1].lower() == found[2] for found in halves if found is not None)
     ends = [re.fullmatch(r"The first of \w+ comes after the (.*) of \w+\.", reply) for reply in replies.values()]
     days = {found[1] for found in ends if found is not None}
-    assert days
+    assert len(days) > 1
     assert days <= {"twenty-eighth", "thirtieth", "thirty-first"}
     hours = [written(number) for number in range(1, 13)]
     quarters = [re.fullmatch(r"(\w+) forty-five is a quarter to (\w+)\.", reply) for reply in replies.values()]

@@ -131,7 +131,9 @@ def _operands(talk: Talk, operator: str) -> tuple[int, int]:
 
 def _turn(talk: Talk, user: str, a: int, operator: str, b: int, apology: str = "") -> Turn:
     result = written(_result(a, operator, b))
-    talk.follow_ups = [_second_again(a, operator), _corrected(a, operator), _chained(_result(a, operator, b))]
+    talk.follow_ups = [_second_again(a, operator), _corrected(a, operator)]
+    if 0 <= _result(a, operator, b) <= _LIMIT:
+        talk.follow_ups.append(_chained(_result(a, operator, b)))
     name = operator.split()[0]
     reply = apology + sentence(f"{written(a)} {operator} {written(b)} is {result}.")
     return Turn(user, reply, f"arithmetic.{name}", ((f"is {result}", f"equals {result}", f"makes {result}"),))
@@ -162,8 +164,6 @@ def _corrected(a: int, operator: str) -> Maker:
 
 def _chained(result: int) -> Maker:
     def make(talk: Talk) -> Turn:
-        if not 0 <= result <= _LIMIT:
-            return _second_again(max(0, min(result, _LIMIT)), "plus")(talk)
         operator = talk.rng.choice(("plus", "minus"))
         b = talk.rng.randint(1, max(1, result)) if operator == "minus" else talk.rng.randint(1, _LIMIT)
         user = talk.say(("and {op} {b}", "now {op} {b}", "{op} {b}", "*and then {op} {b}"), op=operator, b=spoken(b))

@@ -258,7 +258,6 @@ def _register_conversion(index: int) -> None:
             "{x} has how many {s}",
             "tell me how many {s} are in {x}",
             "how many {s} fit in {x}",
-            "what is {x} in {s}",
             "how many {s} in {x}",
             "how many {s} make {x}",
             "*how many {s} do you have in {x}",

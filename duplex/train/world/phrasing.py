@@ -38,7 +38,7 @@ _WH_OPENERS = (
 _REQUEST_OPENERS = (
     "please", "can you", "could you", "could you please", "can you please", "hey please", "would you", "i want you to",
 )  # fmt: skip
-_CLOSERS = ("please", "for me")
+_CLOSERS = ("please",)
 _ALL_OPENERS = tuple(sorted((*_FILLERS, *_WH_OPENERS, *_REQUEST_OPENERS), key=len, reverse=True))
 
 _PLAIN_SHARE = 0.6
