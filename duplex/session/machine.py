@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from duplex.core.config import RESPOND_THRESHOLD, SessionConfig
 from duplex.core.events import AgentActivity, CutReason, UserActivity
 from duplex.core.types import DialogueState, TurnDecision
-from duplex.core.voice import WINDOW_MS, VoiceActivity
+from duplex.core.voice import SILENT_DB, WINDOW_MS, VoiceActivity
 from duplex.session.dialogue import (
     Action,
     AgentTold,
@@ -92,8 +92,8 @@ class DialogueMachine:
     reply: RunningReply | None = None
     generation: int = 0
     turn_number: int = 0
-    _onset_windows: int = 0
-    _near_power: float = 0.0  # mean square of the user's speech in the turn answered last
+    _onset: VoiceActivity = field(default_factory=VoiceActivity)
+    _near_db: float = SILENT_DB  # level of the user's speech in the turn answered last
     _decided_until: int = 0  # chunks before this one belong to decided turns: never replayed
     _announced: Announce = field(default_factory=lambda: Announce(UserActivity.SILENT, AgentActivity.LISTENING, 0))
 
@@ -148,18 +148,17 @@ class DialogueMachine:
     def _wait_for_onset(self, event: ChunkHeard) -> list[Action]:
         opened: UserTurn | None = None
         for probability, power in event.windows():
-            if opened is not None:
-                opened.voice.count(probability, self.config.vad_threshold, power)
-            elif probability >= self.config.vad_threshold and not self._far_away(power):
-                self._onset_windows += 1
-                if self._onset_windows >= self.config.onset_windows:
-                    opened = UserTurn(0, event.index, voice=VoiceActivity(self._onset_windows * WINDOW_MS))
-            else:
-                self._onset_windows = 0
+            if opened is None and probability < self.config.vad_threshold:
+                self._onset = VoiceActivity()
+                continue
+            self._onset.count(probability, self.config.vad_threshold, power)
+            long_enough = self._onset.speech_ms >= self.config.onset_windows * WINDOW_MS
+            if opened is None and long_enough and not self._far_away(self._onset):
+                opened = UserTurn(0, event.index, voice=self._onset)
         if opened is None:
             self.user = UserActivity.SILENT
             return []
-        self._onset_windows = 0
+        self._onset = VoiceActivity()
         self.turn = opened
         self.user = UserActivity.SPEAKING
         first = max(self._decided_until, event.index - PREROLL_CHUNKS, 0)
@@ -175,9 +174,10 @@ class DialogueMachine:
         opened.number = self._next_turn()
         return [OpenTurn(opened.number, first, event.index)]
 
-    def _far_away(self, power: float) -> bool:
+    def _far_away(self, voice: VoiceActivity) -> bool:
         """Whether a voice heard over the agent is much fainter than the user's own was: another one, or an echo."""
-        return self.reply is not None and power < self._near_power * 10 ** (-self.config.far_away_db / 10)
+        audible = self.reply is not None and self.reply.audible
+        return audible and voice.loudest_db < self._near_db - self.config.far_away_db
 
     def _can_interrupt(self, turn: UserTurn) -> bool:
         return self.reply is not None and not turn.taken and turn.voice.speech_ms >= self.config.min_speech_ms
@@ -188,20 +188,26 @@ class DialogueMachine:
 
     def verdict(self, probs: tuple[float, float, float]) -> TurnDecision:
         """What P(continue), P(respond), P(ignore) of the open turn's last chunk mean now."""
-        decision = decide(probs, self.config, agent_silent=self.reply is None)
+        decision = self._ungated(probs)
         return decision if self.turn is None else self.turn.voice.gated(decision, self.config.end_silence_ms)
+
+    def _ungated(self, probs: tuple[float, float, float]) -> TurnDecision:
+        decision = decide(probs, self.config, agent_silent=self.reply is None)
+        if decision is TurnDecision.IGNORE and self.turn is not None and self.turn.resumed:
+            return TurnDecision.RESPOND  # it was a turn already
+        return decision
 
     def _judged(self, event: ChunkJudged) -> list[Action]:
         if self.turn is None or self.turn.number != event.turn:
             return []
         decision = self.verdict(event.probs)
-        self.turn.voice.note(decide(event.probs, self.config, agent_silent=self.reply is None))
+        self.turn.voice.note(self._ungated(event.probs))
         if decision is TurnDecision.CONTINUE:
             taking = event.interruption is not None and event.interruption > self.config.barge_in_probability
             return self._take_floor(self.turn) if taking and self._can_interrupt(self.turn) else []
         if decision is TurnDecision.IGNORE and self.turn.taken and self.turn.voice.silence_ms == 0:
             return []  # who has interrupted and still speaks is no backchannel
-        if decision is TurnDecision.RESPOND or self.turn.resumed:
+        if decision is TurnDecision.RESPOND:
             return self._respond()
         return self._drop()
 
@@ -210,9 +216,10 @@ class DialogueMachine:
         turn = self.turn
         actions = self._cut(CutReason.USER)
         self.turn = None
-        self._near_power = turn.voice.power
+        if not turn.resumed:  # what resumes a turn may be a cough
+            self._near_db = turn.voice.level_db
         self.user = UserActivity.SILENT
-        self._onset_windows = 0
+        self._onset = VoiceActivity()
         generation = self._begin_reply(answers_speech=True, turn=turn.number)
         return [*actions, Respond(turn.number, generation, turn.taken)]
 
@@ -220,7 +227,7 @@ class DialogueMachine:
         assert self.turn is not None
         turn, self.turn = self.turn, None
         self.user = UserActivity.SILENT
-        self._onset_windows = 0
+        self._onset = VoiceActivity()
         actions: list[Action] = [DropTurn(turn.number, turn.taken)]
         if self.reply is not None:
             self._announced = Announce(UserActivity.BACKCHANNEL, _ACTIVITY[self.state], turn.number)

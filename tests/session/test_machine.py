@@ -193,25 +193,60 @@ def test_barge_in_by_what_is_being_said(telling: Talk) -> None:
     assert telling.judge(CONTINUE, 0.9) == []  # taken once
 
 
-def test_a_voice_far_away_opens_nothing_while_the_agent_speaks(talk: Talk) -> None:
-    generation = talk.answered()
-    assert talk.hear(*[SPEECH] * 6, power=0.00009) == []  # more than 20 dB below the question
-    assert isinstance(talk.hear(SPEECH, power=0.0002)[0], OpenTurn)
-    talk.machine.handle(ReplyEnded(generation))
+def test_a_voice_far_away_opens_nothing_while_the_agent_is_heard(talk: Talk) -> None:
+    talk.answered()
+    assert talk.hear(*[SPEECH] * 6, power=0.0005) == []  # 13 dB below the question
+    assert isinstance(talk.hear(SPEECH, power=0.0008)[0], OpenTurn)
+
+
+def test_faint_consonants_keep_nobody_from_interrupting(talk: Talk) -> None:
+    talk.answered()
+    powers = (0.0001, 0.0001, 0.01, 0.0001, 0.0001)
+    assert isinstance(work(talk.machine.handle(ChunkHeard(talk.chunk, SPEECH, powers)))[0], OpenTurn)
 
 
 def test_a_faint_voice_is_heard_when_the_agent_is_silent(talk: Talk) -> None:
     generation = talk.answered()
-    assert talk.hear(SPEECH, power=0.00009) == []
+    assert talk.hear(SPEECH, power=0.0005) == []
     talk.machine.handle(ReplyEnded(generation))
-    assert isinstance(talk.hear(SPEECH, power=0.00009)[0], OpenTurn)
+    assert isinstance(talk.hear(SPEECH, power=0.0005)[0], OpenTurn)
 
 
-def test_a_voice_is_measured_by_its_speech_alone(talk: Talk) -> None:
-    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH)
-    talk.hear(SILENCE, power=4.0)
+def test_a_faint_voice_goes_on_with_its_turn_until_the_reply_is_heard(talk: Talk) -> None:
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SILENCE)
+    talk.judge(RESPOND)
+    talk.machine.handle(ReplyStarted(1))
+    assert isinstance(talk.hear(SPEECH, power=0.0005)[-1], ContinueTurn)
+
+
+def test_a_cough_that_resumes_a_turn_is_not_the_users_level(talk: Talk) -> None:
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SILENCE)
+    talk.judge(RESPOND)
+    talk.hear(SPEECH, power=0.9)
+    talk.hear(SILENCE)
+    (respond,) = talk.judge(IGNORE)
+    assert isinstance(respond, Respond)
+    talk.machine.handle(ReplyStarted(respond.generation))
+    talk.machine.handle(ReplyAudible(respond.generation))
+    assert isinstance(talk.hear(SPEECH)[0], OpenTurn)
+
+
+def test_a_voice_is_measured_by_its_speech_from_the_first_window_on(talk: Talk) -> None:
+    talk.hear(*[SILENCE] * 10, (0.01, 0.01, 0.9, 0.9, 0.9))
+    talk.hear(SILENCE, power=0.9)
     assert talk.machine.turn is not None
-    assert 0.009 < talk.machine.turn.voice.power < 0.011
+    assert talk.machine.turn.voice.level_db == pytest.approx(-20.0)
+    assert talk.machine.turn.voice.speech_ms == 96
+
+
+def test_the_silence_asked_for_may_be_long(talk: Talk) -> None:
+    talk.machine.config = SessionConfig(end_silence_ms=1500)
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH)
+    for _ in range(9):  # 1.44 s
+        talk.hear(SILENCE)
+        assert talk.judge(RESPOND) == []
+    talk.hear(SILENCE)
+    assert talk.judge(RESPOND) == [Respond(1, 1, taken=False)]
 
 
 def test_a_cough_is_too_short_to_interrupt(telling: Talk) -> None:

