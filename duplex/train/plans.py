@@ -20,9 +20,19 @@ from duplex.train.world.numbers import NUMBER_WORDS, written
 
 _DIALOGUE_SHARE = 0.75  # of the asr corpus; the rest is random words, so that the encoder learns sounds, not sentences
 _VOCABULARY_DIALOGUES = 4_000
-# What the agent's corpus is made of. The world has only some thousand replies, and a decoder that hears each of them
-# many times learns them by heart: more than half is sentences that no one will ever say.
-_AGENT_SHARES = {"reply": 0.35, "varied": 0.3, "spelled": 0.06, "numbers": 0.06, "fragment": 0.06, "words": 0.17}
+# What the agent's corpus is made of. The world has some ten thousand replies, and a decoder that hears each of them
+# many times learns them by heart: more than half is what no reply says. And the server speaks a reply in segments, cut
+# at marks, so segments are what must be learned.
+_AGENT_SHARES = {
+    "reply": 0.27,
+    "segment": 0.25,
+    "varied": 0.22,
+    "spelled": 0.05,
+    "numbers": 0.05,
+    "fragment": 0.04,
+    "words": 0.12,
+}
+_SEGMENT_PIECES = 4  # the shortest segment; words and marks, as duplex/model/segmenter.py counts tokens
 _VARIED_WORDS = 0.5  # of the words of a varied reply are others
 _HESITATION_SHARE = 0.3
 _HESITATIONS = ("um", "uh")
@@ -97,6 +107,7 @@ def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     words = sorted({word for reply in all_replies(random.Random(0), _VOCABULARY_DIALOGUES) for word in _words(reply)})
     make: dict[str, Callable[[], str]] = {
         "reply": lambda: next(all_replies(rng, 1)),
+        "segment": lambda: _segment(rng, words),
         "varied": lambda: _varied(rng, next(all_replies(rng, 1)), words),
         "spelled": lambda: _spelled(rng, words),
         "numbers": lambda: _numbers(rng),
@@ -111,6 +122,35 @@ def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
             text = make[kind]()
         said.add(text)
         yield Clip(text, AGENT_VOICE)
+
+
+def _segment(rng: random.Random, words: Sequence[str]) -> str:
+    """One segment of a reply that is spoken in several, or of what is like one."""
+    make: tuple[Callable[[], str], ...] = (
+        lambda: next(all_replies(rng, 1)),
+        lambda: _varied(rng, next(all_replies(rng, 1)), words),
+        lambda: _spelled(rng, words),
+        lambda: _numbers(rng),
+    )
+    maker = rng.choices(make, (0.4, 0.36, 0.12, 0.12))[0]
+    while len(segments := spoken_segments(maker())) == 1:
+        pass
+    return rng.choice(segments)
+
+
+def spoken_segments(reply: str) -> list[str]:
+    """A reply as the server cuts it: at the first comma, to be heard early, then at the ends of sentences."""
+    segments: list[str] = []
+    pieces: list[str] = []
+    count = 0
+    for word in reply.split():
+        pieces.append(word)
+        count += len(re.findall(r"[\w']+|[^\w\s]", word))
+        closes = word[-1] in ".!?" or (word[-1] == "," and not segments)
+        if count >= _SEGMENT_PIECES and closes:
+            segments.append(" ".join(pieces))
+            pieces, count = [], 0
+    return [*segments, " ".join(pieces)] if pieces else segments
 
 
 def _words(reply: str) -> list[str]:

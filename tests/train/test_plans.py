@@ -4,8 +4,12 @@ import itertools
 import random
 import re
 
+import pytest
+import torch
+
+from duplex.model.segmenter import TextSegmenter
 from duplex.train import text_llm
-from duplex.train.plans import TRAINING, plan_agent
+from duplex.train.plans import TRAINING, plan_agent, spoken_segments
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import all_replies
 
@@ -21,6 +25,42 @@ def test_the_agent_says_nothing_twice_and_mostly_what_no_reply_says() -> None:
     spelled = [text for text in texts if re.fullmatch(r"\S+ is spelled [A-Z](, [A-Z])*\.", text)]
     assert len(spelled) > 0.03 * CLIPS
     assert {letter for text in spelled for letter in re.findall(r"\b[A-Z]\b", text)} >= set("JQXZ")
+
+
+@pytest.mark.parametrize(
+    ("reply", "segments"),
+    [
+        ("Hello! How can I help you?", ["Hello! How can I help you?"]),
+        ("I'm fine, thank you. How are you?", ["I'm fine, thank you.", "How are you?"]),
+        ("One, two, three, four, five.", ["One, two,", "three, four, five."]),
+        ("Bread is spelled B, R, E, A, D.", ["Bread is spelled B,", "R, E, A, D."]),
+        ("Not at all", ["Not at all"]),
+    ],
+)
+def test_a_reply_is_cut_as_the_server_cuts_it(reply: str, segments: list[str]) -> None:
+    assert spoken_segments(reply) == segments
+    segmenter, cut = TextSegmenter(_Pieces()), []
+    for piece in range(len(_Pieces.split(reply))):
+        _Pieces.text = reply
+        segment = segmenter.push(piece, torch.zeros(1))
+        if segment is not None:
+            cut.append(segment.text.strip())
+            segmenter.spoken = True
+    rest = segmenter.flush()
+    assert [*cut, *([rest.text.strip()] if rest is not None else [])] == segments
+
+
+class _Pieces:
+    """A tokenizer whose token n is the n-th word or mark of `text`."""
+
+    text = ""
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        return re.findall(r"\s*(?:[\w']+|[^\w\s])", text)
+
+    def decode(self, token_ids: list[int], **_: bool) -> str:
+        return "".join(self.split(self.text)[i] for i in token_ids)
 
 
 def test_the_agents_plan_is_the_same_for_equal_generators() -> None:
