@@ -98,8 +98,7 @@ def evaluate(
         figures |= {f"{name}_{key}": value for key, value in _shares(answered[name]).items()}
     clean = answered["clean"]
     for name in ("clean", "new_phrasings"):
-        typed = [ask_typed(engine, r.utterance) for r in answered[name]]
-        asked = [(r, text) for r, text in zip(answered[name], typed, strict=True) if not _outside(r.utterance)]
+        asked = [(r, ask_typed(engine, r.utterance)) for r in answered[name] if not _outside(r.utterance)]
         figures[f"{name}_typed_right_in_world"] = _share([answer_is_right(_turn(r), text) for r, text in asked])
         figures[f"{name}_same_typed_as_spoken"] = _share([r.answer.text == text for r, text in asked])
     figures["wrong_examples"] = [

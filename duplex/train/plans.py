@@ -16,7 +16,9 @@ from duplex.train.voices import (
     sample_voice,
 )
 from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_dialogue, vocabulary
+from duplex.train.world.lexicon import sentence
 from duplex.train.world.numbers import NUMBER_WORDS, written
+from duplex.train.world.phrasing import HESITATIONS
 
 _DIALOGUE_SHARE = 0.75  # of the asr corpus; the rest is random words, so that the encoder learns sounds, not sentences
 _VOCABULARY_DIALOGUES = 4_000
@@ -35,7 +37,6 @@ _AGENT_SHARES = {
 _SEGMENT_PIECES = 4  # the shortest segment; words and marks, as duplex/model/segmenter.py counts tokens
 _VARIED_WORDS = 0.5  # of the words of a varied reply are others
 _HESITATION_SHARE = 0.3
-_HESITATIONS = ("um", "uh")
 
 # A turn cut after one of these is plainly unfinished.
 _OPEN_WORDS = frozenset(
@@ -112,7 +113,7 @@ def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
         "spelled": lambda: _spelled(rng, words),
         "numbers": lambda: _numbers(rng),
         "fragment": lambda: _fragment(rng, next(all_replies(rng, 1))),
-        "words": lambda: _sentence(" ".join(rng.choices(words, k=rng.randint(1, 8))), rng.choice(".?!.")),
+        "words": lambda: sentence(" ".join(rng.choices(words, k=rng.randint(1, 8)))) + rng.choice(".?!."),
     }
     said: set[str] = set()
     while True:
@@ -157,10 +158,6 @@ def _words(reply: str) -> list[str]:
     return re.findall(r"[A-Za-z][a-z'-]+", reply)
 
 
-def _sentence(text: str, stop: str = ".") -> str:
-    return text[0].upper() + text[1:] + stop
-
-
 def _varied(rng: random.Random, reply: str, words: Sequence[str]) -> str:
     """A reply with other numbers for its numbers and any words for its words."""
 
@@ -185,7 +182,7 @@ def _spelled(rng: random.Random, words: Sequence[str]) -> str:
 
 
 def _numbers(rng: random.Random) -> str:
-    return _sentence(", ".join(written(rng.randrange(100)) for _ in range(rng.randint(2, 8))))
+    return sentence(", ".join(written(rng.randrange(100)) for _ in range(rng.randint(2, 8)))) + "."
 
 
 def _fragment(rng: random.Random, reply: str) -> str:
@@ -208,7 +205,7 @@ def plan_split_turns(rng: random.Random, cast: Cast) -> Iterator[Clip]:
         for first, last in zip([0, *chosen], [*chosen, len(words)], strict=True):
             text = " ".join(words[first:last])
             if last < len(words) and rng.random() < _HESITATION_SHARE:
-                text = f"{text} {rng.choice(_HESITATIONS)}"
+                text = f"{text} {rng.choice(HESITATIONS)}"
             yield Clip(text, voice, turns[-1], tuple(turns[:-1]), group)
         group += 1
 

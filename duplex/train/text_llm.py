@@ -25,6 +25,7 @@ from duplex.model.llm import load_tokenizer
 from duplex.train.hearing import Mishearing, blurred
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.world import Dialogue, all_replies, answer_is_right, sample_dialogue
+from duplex.train.world.phrasing import HESITATIONS
 
 BLANK = "<|blank|>"
 AUDIO_START = "<|audio|>"
@@ -35,7 +36,6 @@ IGNORED = -100
 WORD_START = "\u2581"  # of a piece that begins a word
 PAUSED = 0.3  # of the spoken turns have a pause or two inside, of up to a second,
 HESITATION_SHARE = 0.4  # of them after one of
-HESITATIONS = ("um", "uh")
 REPEATED_PIECES = 0.06  # pieces that fill two positions, as an adapter writes some
 
 

@@ -12,6 +12,7 @@ from duplex.train import text_llm
 from duplex.train.plans import TRAINING, plan_agent, spoken_segments
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import all_replies
+from duplex.train.world.phrasing import HESITATIONS
 
 CLIPS = 800
 
@@ -95,7 +96,7 @@ def test_a_pause_holds_blanks_and_a_hesitation_that_nothing_predicts(monkeypatch
     words = _Words()
     said = words.encode("what is the capital of france", add_special_tokens=False)  # lower ids than the specials
     writer = DialogueWriter(words)
-    hesitations = {words.encode(each, add_special_tokens=False)[0] for each in text_llm.HESITATIONS}
+    hesitations = {words.encode(each, add_special_tokens=False)[0] for each in HESITATIONS}
     rng = random.Random(1)
     whole = 0
     for _ in range(50):

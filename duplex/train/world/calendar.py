@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 
 from duplex.train.world.lexicon import DAYS, MONTHS, SEASONS, sentence, with_article
-from duplex.train.world.numbers import ORDINALS, ordinal, spoken, written
+from duplex.train.world.numbers import ordinal, spoken, written
 from duplex.train.world.talk import Talk, intent
 from duplex.train.world.types import Turn
 
@@ -100,8 +100,8 @@ def _day_nth(talk: Talk) -> Turn:
         "what's the {n} day of the week",
     )
     talk.follow_ups = []
-    user = talk.say(templates, n=ORDINALS[index + 1])
-    reply = f"The {ORDINALS[index + 1]} day is {DAYS[index].capitalize()}."
+    user = talk.say(templates, n=ordinal(index + 1))
+    reply = f"The {ordinal(index + 1)} day is {DAYS[index].capitalize()}."
     return Turn(user, reply, "day.nth", ((DAYS[index],),))
 
 
@@ -121,8 +121,8 @@ def _month_nth(talk: Talk) -> Turn:
         "*name the {n} month of the year",
     )
     talk.follow_ups = []
-    user = talk.say(templates, n=ORDINALS[index + 1])
-    reply = f"The {ORDINALS[index + 1]} month is {MONTHS[index].capitalize()}."
+    user = talk.say(templates, n=ordinal(index + 1))
+    reply = f"The {ordinal(index + 1)} month is {MONTHS[index].capitalize()}."
     return Turn(user, reply, "month.nth", ((MONTHS[index],),))
 
 

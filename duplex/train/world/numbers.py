@@ -8,7 +8,6 @@ _ONES = (
 _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 NUMBER_WORDS = frozenset((*_ONES, *_TENS, "hundred", "thousand"))
-ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
 
 
 def written(number: int) -> str:
@@ -41,7 +40,7 @@ _ORDINAL_ENDINGS = {"one": "first", "two": "second", "three": "third", "five": "
 
 
 def ordinal(number: int) -> str:
-    """The ordinal as replies write it: 3 -> "third", 21 -> "twenty-first"."""
+    """The ordinal of 1..99 as replies write it: 3 -> "third", 21 -> "twenty-first"."""
     tens, dash, last = written(number).rpartition("-")
     if last.endswith("y"):
         return f"{last[:-1]}ieth"

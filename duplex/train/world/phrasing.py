@@ -17,9 +17,9 @@ _REQUESTS = frozenset(
     "tell say spell count repeat give add name make remember sing teach show help play subtract multiply "
     "divide list call forget describe explain find read write open turn book order send set order buy start".split()
 )
+HESITATIONS = ("um", "uh")
 _FILLERS = (
-    "um",
-    "uh",
+    *HESITATIONS,
     "hey",
     "so",
     "okay",
