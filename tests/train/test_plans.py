@@ -25,7 +25,7 @@ def test_the_agent_says_nothing_twice_and_mostly_what_no_reply_says() -> None:
     assert all(re.fullmatch(r"[A-Za-z][A-Za-z',.?! -]*", text) for text in texts)
     spelled = [text for text in texts if re.fullmatch(r"\S+ is spelled [A-Z](, [A-Z])*\.", text)]
     assert len(spelled) > 0.03 * CLIPS
-    assert {letter for text in spelled for letter in re.findall(r"\b[A-Z]\b", text)} >= set("JQXZ")
+    assert len({letter for text in spelled for letter in re.findall(r"\b[A-Z]\b", text)}) > 22
 
 
 @pytest.mark.parametrize(
