@@ -11,7 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from duplex.core.config import SessionConfig
 from duplex.core.types import SamplingParams, TurnDecision
+from duplex.core.verdict import decide
 from duplex.core.voice import SPEECH_PROBABILITY, VoiceActivity
 from duplex.engine.engine import TorchEngine
 from duplex.engine.steps import (
@@ -71,6 +73,7 @@ class Conversation:
         self._engine = engine
         self._sampling = sampling or SamplingParams()
         self._offline = offline
+        self._config = SessionConfig()
         self.branch: Branch = engine.branches.acquire()
         system = engine.model.chat.default_role if role is None else role
         _only(engine.prefill([PrefillStep(self.branch, "system", system)]))
@@ -131,8 +134,9 @@ class Conversation:
                     result = _only(engine.listen([ListenStep(self.branch, features, first)]))  # type: ignore[arg-type]
                 first = False
             answer.probs.append((end, result.probs))
-            decision = voice.gated(result.decision)
-            voice.note(result.decision)
+            verdict = decide(result.probs, self._config, agent_silent=True)
+            decision = voice.gated(verdict, self._config.end_silence_ms)
+            voice.note(verdict)
             if self._offline or decision is TurnDecision.CONTINUE:
                 continue
             if decision is TurnDecision.RESPOND:

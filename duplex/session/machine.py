@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from duplex.core.config import RESPOND_THRESHOLD, SessionConfig
+from duplex.core.config import SessionConfig
 from duplex.core.events import AgentActivity, CutReason, UserActivity
 from duplex.core.types import DialogueState, TurnDecision
+from duplex.core.verdict import decide
 from duplex.core.voice import SILENT_DB, WINDOW_MS, VoiceActivity
 from duplex.session.dialogue import (
     Action,
@@ -40,7 +41,6 @@ from duplex.session.dialogue import (
 log = logging.getLogger(__name__)
 
 PREROLL_CHUNKS = 6  # replayed into a new turn (fixture quirk 15)
-IGNORE_THRESHOLD = 0.5  # fixture quirk 6
 
 
 @dataclass(slots=True)
@@ -283,21 +283,3 @@ class DialogueMachine:
             return []
         self._announced = announce
         return [announce]
-
-
-def decide(probs: tuple[float, float, float], config: SessionConfig, *, agent_silent: bool = False) -> TurnDecision:
-    """The verdict on P(continue), P(respond), P(ignore): ignore is tested first (fixture quirk 6).
-
-    While the agent is silent there is nothing to hum along to, and a short greeting sounds much like a backchannel:
-    the odds of ignore are lowered by `ignore_odds_in_silence`.
-    """
-    going_on, respond, ignore = probs
-    if agent_silent:
-        ignore *= config.ignore_odds_in_silence
-        total = going_on + respond + ignore
-        respond, ignore = respond / total, ignore / total
-    if ignore > IGNORE_THRESHOLD:
-        return TurnDecision.IGNORE
-    if respond > RESPOND_THRESHOLD[config.eagerness]:
-        return TurnDecision.RESPOND
-    return TurnDecision.CONTINUE

@@ -45,7 +45,6 @@ INTERRUPTION_CLASS = 3  # of the state head; the official one leaves its last lo
 FRESH_SHARE = 0.1  # of an adapter's random weights, where it begins as a CTC head
 MASKED_SHARE = 0.7  # of the batches, while the encoder learns
 STATE_WEIGHT = 1.0
-STATE_BALANCE = (1.0, 0.5, 1.0)  # of the classes: better a chunk late than into the user's last word
 INTERRUPTION_WEIGHT = 0.5
 REST_WEIGHT = 1.0
 
@@ -169,10 +168,9 @@ class ListenModel(nn.Module):
         interruption = F.binary_cross_entropy_with_logits(
             logits[spoken_over, INTERRUPTION_CLASS], interrupts[spoken_over].float(), reduction="sum"
         )
-        balance = torch.tensor(STATE_BALANCE, device=hidden.device)
         count = max(1, len(wanted))
         return {
-            "state": F.cross_entropy(states, wanted, weight=balance, reduction="sum") / count,
+            "state": F.cross_entropy(states, wanted, reduction="sum") / count,
             "state_right": (states.argmax(-1) == wanted).sum() / count,
             "interruption": interruption / max(1, int(spoken_over.sum())),
         }

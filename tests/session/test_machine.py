@@ -9,6 +9,7 @@ import pytest
 from duplex.core.config import Eagerness, SessionConfig
 from duplex.core.events import AgentActivity, CutReason, UserActivity
 from duplex.core.types import DialogueState, TurnDecision
+from duplex.core.verdict import decide
 from duplex.session.dialogue import (
     Action,
     AgentTold,
@@ -31,7 +32,7 @@ from duplex.session.dialogue import (
     TakeTurn,
     UserTyped,
 )
-from duplex.session.machine import DialogueMachine, decide
+from duplex.session.machine import DialogueMachine
 
 SPEECH = (0.9,) * 5
 SILENCE = (0.01,) * 5

@@ -35,7 +35,7 @@ from duplex.train.ctc_stage import (
     stream_features,
     vary_voice,
 )
-from duplex.train.listen_stage import STATE_BALANCE, hear_like
+from duplex.train.listen_stage import hear_like
 from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
@@ -238,7 +238,7 @@ def test_states_and_interruptions_are_learned_where_they_are_judged(trained):
     losses = model._state_losses(hidden, chunks)
     logits = model.state_head(hidden)
     log_probs = torch.log_softmax(torch.stack([logits[0, 1], logits[1, 2]])[:, :3], dim=-1)
-    state = -(STATE_BALANCE[1] * log_probs[0, 1] + STATE_BALANCE[2] * log_probs[1, 2]) / 2
+    state = -(log_probs[0, 1] + log_probs[1, 2]) / 2
     taking = -(torch.sigmoid(logits[0, 3, 3]).log() + (1 - torch.sigmoid(logits[1, 2, 3])).log()) / 2
     torch.testing.assert_close(losses["state"], state)
     torch.testing.assert_close(losses["interruption"], taking)

@@ -1,0 +1,26 @@
+"""What the state head's probabilities mean for a turn."""
+
+from __future__ import annotations
+
+from duplex.core.config import RESPOND_THRESHOLD, SessionConfig
+from duplex.core.types import TurnDecision
+
+IGNORE_THRESHOLD = 0.5  # fixture quirk 6
+
+
+def decide(probs: tuple[float, float, float], config: SessionConfig, *, agent_silent: bool = False) -> TurnDecision:
+    """The verdict on P(continue), P(respond), P(ignore): ignore is tested first (fixture quirk 6).
+
+    While the agent is silent there is nothing to hum along to, and a short greeting sounds much like a backchannel:
+    the odds of ignore are lowered by `ignore_odds_in_silence`.
+    """
+    going_on, respond, ignore = probs
+    if agent_silent:
+        ignore *= config.ignore_odds_in_silence
+        total = going_on + respond + ignore
+        respond, ignore = respond / total, ignore / total
+    if ignore > IGNORE_THRESHOLD:
+        return TurnDecision.IGNORE
+    if respond > RESPOND_THRESHOLD[config.eagerness]:
+        return TurnDecision.RESPOND
+    return TurnDecision.CONTINUE
