@@ -11,7 +11,9 @@ from torch import Tensor
 
 from duplex.audio import features as fbank
 from duplex.audio.vad import VadModel
-from duplex.core.types import SamplingParams, TurnDecision
+from duplex.core.config import SessionConfig
+from duplex.core.types import SamplingParams
+from duplex.core.verdict import decide
 from duplex.engine.speaking import SpeechSynthesizer
 from duplex.engine.states import TorchHearState, TorchReplyState
 from duplex.engine.steps import (
@@ -37,7 +39,7 @@ from duplex.model.checkpoint import DuplexModel, load_checkpoint
 from duplex.model.sampling import TextSampler
 from duplex.model.segmenter import Segment, TextSegmenter
 
-DECISION_THRESHOLD = 0.5  # fixture quirk 6
+PLAIN = SessionConfig()  # the state head's word as it is
 STATE_CLASSES = 3  # the head's other logits take no part in the decision (quirk 6)
 
 S = TypeVar("S")
@@ -191,7 +193,7 @@ class TorchEngine:
         if (index := self.model.interruption_class) is not None:
             taking = torch.sigmoid(logits[:, index]).tolist()
         heard = [
-            ListenResult(_triple(p), decide(_triple(p)), step.branch.length, interruption)
+            ListenResult(_triple(p), decide(_triple(p), PLAIN), step.branch.length, interruption)
             for p, step, interruption in zip(probs, steps, taking, strict=True)
         ]
         if self.trace is not None:
@@ -269,15 +271,6 @@ class TorchEngine:
         rest = state.segmenter.flush()
         state.text = state.segmenter.text
         return rest
-
-
-def decide(probs: tuple[float, float, float]) -> TurnDecision:
-    """IGNORE is tested before RESPOND, each against 0.5 (fixture quirk 6)."""
-    if probs[TurnDecision.IGNORE] > DECISION_THRESHOLD:
-        return TurnDecision.IGNORE
-    if probs[TurnDecision.RESPOND] > DECISION_THRESHOLD:
-        return TurnDecision.RESPOND
-    return TurnDecision.CONTINUE
 
 
 def _triple(row: Tensor) -> tuple[float, float, float]:

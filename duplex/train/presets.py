@@ -43,7 +43,7 @@ class Preset:
 
 TINY = Preset(
     asr_hours=18.3,
-    agent_hours=21.2,
+    agent_hours=23.7,
     split_turn_hours=2.0,
     event_hours=0.15,
     test_hours=0.6,

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from duplex.audio.wav import read_wav
 from duplex.core.errors import BranchOverflowError, CapacityError
 from duplex.core.types import SamplingParams, TurnDecision
-from duplex.engine.engine import TorchEngine, decide
+from duplex.core.verdict import decide
+from duplex.engine.engine import PLAIN, TorchEngine
 from duplex.engine.inference import main
 from duplex.engine.offline import Conversation
 from duplex.engine.steps import (
@@ -69,9 +70,9 @@ def test_offline_trace_has_the_reference_numbers(tmp_path, capsys):
 
 
 def test_decision_tests_ignore_before_respond():
-    assert decide((0.2, 0.3, 0.5)) is TurnDecision.CONTINUE
-    assert decide((0.2, 0.51, 0.29)) is TurnDecision.RESPOND
-    assert decide((0.1, 0.3, 0.6)) is TurnDecision.IGNORE
+    assert decide((0.2, 0.3, 0.5), PLAIN) is TurnDecision.CONTINUE
+    assert decide((0.2, 0.51, 0.29), PLAIN) is TurnDecision.RESPOND
+    assert decide((0.1, 0.3, 0.6), PLAIN) is TurnDecision.IGNORE
 
 
 def test_a_batch_of_listen_steps_equals_single_ones(engine, features):

@@ -2,6 +2,7 @@
 
 from duplex.train.world.lexicon import sentence
 from duplex.train.world.numbers import spoken, written
+from duplex.train.world.phrasing import NEXT_ONE
 from duplex.train.world.talk import Maker, Talk, intent
 from duplex.train.world.types import Turn
 
@@ -285,19 +286,7 @@ def _count_down(talk: Talk) -> Turn:
 
 def _neighbour(talk: Talk, user: str, number: int, step: int) -> Turn:
     def again(later: Talk) -> Turn:
-        user = later.say(
-            (
-                "and after that",
-                "and then",
-                "and what is next",
-                "and after this",
-                "and then what",
-                "what is after that",
-                "what is next",
-                "and the next one",
-                "what comes next",
-            )
-        )
+        user = later.say(NEXT_ONE)
         return _neighbour(later, user, number + 1, 1)
 
     word = "after" if step > 0 else "before"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from duplex.train.world.lexicon import DAYS, MONTHS, SEASONS, sentence, with_article
 from duplex.train.world.numbers import ordinal, spoken, written
+from duplex.train.world.phrasing import NEXT_ONE
 from duplex.train.world.talk import Talk, intent
 from duplex.train.world.types import Turn
 
@@ -53,19 +54,7 @@ def _neighbour(talk: Talk, user: str, unit: str, index: int, step: int) -> Turn:
     word = "after" if step > 0 else "before"
 
     def again(later: Talk) -> Turn:
-        user = later.say(
-            (
-                "and after that",
-                "and then",
-                "and what is next",
-                "and after this",
-                "and then what",
-                "what is after that",
-                "what is next",
-                "and the next one",
-                "and what comes next",
-            )
-        )
+        user = later.say(NEXT_ONE)
         return _neighbour(later, user, unit, (index + 1) % len(cycle), 1)
 
     talk.follow_ups = [again] if step > 0 else []

@@ -41,6 +41,12 @@ _REQUEST_OPENERS = (
 _CLOSERS = ("please",)
 _ALL_OPENERS = tuple(sorted((*_FILLERS, *_WH_OPENERS, *_REQUEST_OPENERS), key=len, reverse=True))
 
+NEXT_ONE = (
+    "and after that", "and then", "and what is next", "and after this", "and then what", "what is after that",
+    "what is next", "and the next one", "what comes next", "and what comes next",
+)  # fmt: skip
+"""How people ask for what follows a number, a day, a month."""
+
 _PLAIN_SHARE = 0.6
 _FILLER_SHARE = 0.4
 _CLOSER_SHARE = 0.08
