@@ -81,15 +81,17 @@ class SpeechSynthesizer:
     def _begin(self, state: TorchSpeechState, segment: Segment) -> bool:
         """Open a segment; False where nothing is left of its text after post-processing."""
         llm = self._model.llm
-        ids = llm.encode(post_process(segment.text))
+        spoken = post_process(segment.text)
+        ids = self._decoder.dims.text_ids(spoken, llm.encode)
         if not ids:
             return False
-        text = self._decoder.split(llm.embed(ids).to(self._decoder.embedding.weight.dtype))[None]
+        device = self._decoder.embedding.weight.device
+        text = self._decoder.text_rows(torch.tensor(ids, device=device), llm.embedding)[None]
         prefix = self._decoder.split(segment.hidden.to(text.dtype))[None] if self._decoder.dims.prefix else None
         state.cache, _ = self._decoder.begin(text, prefix)
         state.next_input = self._decoder.dims.sos
         state.codes = []
-        seconds = LIMIT_SECONDS_BASE + LIMIT_SECONDS_PER_TOKEN * len(ids)
+        seconds = LIMIT_SECONDS_BASE + LIMIT_SECONDS_PER_TOKEN * len(llm.encode(spoken))
         state.limit = self._max_codec_tokens or int(seconds * self._rate)
         state.segment_start = state.samples
         state.first_token = segment.first_token

@@ -115,6 +115,7 @@ class DecoderEntries(_Entries):
     feed_forward: PositiveInt = Field(alias="transformer_linear_units")
     blocks: PositiveInt = Field(alias="transformer_num_blocks")
     prefix: bool = Field(default=False, alias="kv_cache_prefix_finetune")
+    reads_bytes: bool = False  # ours
 
 
 class CodecEncoderEntries(_Entries):
@@ -180,7 +181,13 @@ def read_decoder_dims(path: Path) -> SpeechDecoderDims:
     if loaded[0] != entries.dim:
         raise CheckpointError(f"{path}: input dim {loaded[0]} differs from transformer_attention_dim {entries.dim}")
     return SpeechDecoderDims(
-        entries.dim, entries.heads, entries.feed_forward, entries.blocks, loaded[1], prefix=entries.prefix
+        entries.dim,
+        entries.heads,
+        entries.feed_forward,
+        entries.blocks,
+        loaded[1],
+        prefix=entries.prefix,
+        reads_bytes=entries.reads_bytes,
     )
 
 
@@ -281,6 +288,7 @@ def decoder_config(dims: SpeechDecoderDims) -> list[Any]:
         "transformer_attention_heads": dims.heads,
         "transformer_linear_units": dims.feed_forward,
         "transformer_num_blocks": dims.blocks,
+        **({"reads_bytes": True} if dims.reads_bytes else {}),
     }
     return [dims.dim, dims.codes, entries]
 

@@ -6,7 +6,7 @@ stack that turns the LLM's hidden states into keys and values, and the autoregre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,11 +18,16 @@ RMS_EPS = 1e-6
 ROPE_THETA = 10000.0
 SPECIAL_TOKENS = 4  # bos, sos, eos, pad = V .. V+3 (fixture quirk 10)
 CACHE_BLOCK = 256  # positions by which a growing key/value buffer is extended
+BYTES = 256
 
 
 @dataclass(frozen=True)
 class SpeechDecoderDims:
-    """Sizes of the speech decoder. `codes` is the codebook size, without the four special tokens."""
+    """Sizes of the speech decoder. `codes` is the codebook size, without the four special tokens.
+
+    reads_bytes: the text comes as the bytes of its UTF-8 form, through an embedding of the decoder's own (ours); else
+    as the LLM's embeddings of its tokens (official). How a word sounds can then be learned from words spelled alike.
+    """
 
     dim: int
     heads: int
@@ -30,6 +35,7 @@ class SpeechDecoderDims:
     blocks: int
     codes: int
     prefix: bool = True
+    reads_bytes: bool = False
 
     @property
     def bos(self) -> int:
@@ -45,6 +51,10 @@ class SpeechDecoderDims:
     def eos(self) -> int:
         """Token id that ends the code part."""
         return self.codes + 2
+
+    def text_ids(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
+        """What is read of a post-processed text: its bytes, or the LLM's tokens by `encode`."""
+        return list(text.encode()) if self.reads_bytes else encode(text)
 
 
 class RmsNorm(nn.Module):
@@ -129,8 +139,12 @@ class LlamaBlock(nn.Module):
 
     def finish(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attention of q over k, v, then the feed-forward, both residual."""
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
-        x = x + self.self_attn.o_proj(attended)
+        if mask is None or q.is_cuda:
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        else:  # in training on a CPU, where the fused kernel's gradient takes three times as long
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+            attended = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(v.dtype) @ v
+        x = x + self.self_attn.o_proj(attended.transpose(1, 2).flatten(2))
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -173,11 +187,20 @@ class SpeechDecoder(nn.Module):
         self.out_fnn = nn.Linear(dims.dim, tokens)
         if dims.prefix:
             self.layers_prefix = nn.ModuleList(LlamaBlock(dims) for _ in range(dims.blocks))
+        if dims.reads_bytes:
+            self.byte_embedding = nn.Embedding(BYTES, dims.dim)
         self._angles: Rotation | None = None  # replaced whole, so that threads may share it
 
     def split(self, llm_rows: Tensor) -> Tensor:
         """LLM vectors [..., n, llm_dim] as decoder positions [..., n * llm_dim / dim, dim] (quirk 9)."""
         return llm_rows.reshape(*llm_rows.shape[:-2], -1, self.dims.dim)
+
+    def text_rows(self, ids: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
+        """Text ids [n] of `text_ids` as decoder positions [t, dim]; `embed` is the LLM's embedding."""
+        if self.dims.reads_bytes:
+            rows: Tensor = self.byte_embedding(ids)
+            return rows
+        return self.split(embed(ids).to(self.embedding.weight.dtype))
 
     def _rotation(self, positions: Tensor) -> Rotation:
         return rotation(positions, self.dims.dim // self.dims.heads, self.embedding.weight.dtype)
@@ -200,7 +223,7 @@ class SpeechDecoder(nn.Module):
         return text
 
     def begin(self, text: Tensor, prefix: Tensor | None) -> tuple[SpeechCache, Tensor]:
-        """Open a segment: text [1, t, dim] and prefix [1, p, dim] (split LLM rows, either may be absent by p = 0).
+        """Open a segment: text [1, t, dim] of `text_rows` and prefix [1, p, dim] (split LLM rows; p may be 0).
 
         Returns the filled cache and the prefill's output [1, t + 1, dim]. Positions restart at 0 after the prefix,
         and [bos, text] attends without a mask (quirk 10).
@@ -237,7 +260,7 @@ class SpeechDecoder(nn.Module):
     ) -> Tensor:
         """Teacher-forced logits [batch, c + 1, codes + 4] for padded batches.
 
-        text [batch, t, dim], prefix [batch, p, dim] (split LLM rows), codes [batch, c] with any padding;
+        text [batch, t, dim] of `text_rows`, prefix [batch, p, dim] (split LLM rows), codes [batch, c], any padding;
         row j of the output predicts code j, the last row the end.
         """
         device = text.device

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 LOG_EVERY = 20  # steps between two rows of the log
+AVERAGED_AT_FIRST = 10  # steps that the mean of the weights begins with
 SAVE_EVERY_SEC = 120.0
 
 
@@ -35,6 +36,7 @@ class LoopOptions:
     matrix_rate: float = 0.0  # learning rate of hidden matrices under Muon; 0 leaves them to AdamW
     slow_parts: tuple[str, ...] = ()  # modules, by the start of their name, that AdamW moves
     slow_share: float = 0.05  # at this share of the learning rate
+    averaging: float = 0.0  # decay of the mean of the weights that is scored and exported; 0: the last weights are
 
 
 def share_at(step: int, options: LoopOptions) -> float:
@@ -98,6 +100,38 @@ class _Optimizers:
             optimizer.load_state_dict(state)
 
 
+class _Average:
+    """The exponential mean of a module's trained weights (Polyak and Juditsky 1992), short at first."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._named = {name: p for name, p in module.named_parameters() if p.requires_grad} if decay else {}
+        self._mean = {name: p.detach().clone() for name, p in self._named.items()}
+        self._decay = decay
+        self._updates = 0
+
+    def update(self) -> None:
+        """Take the weights after one step into account."""
+        self._updates += 1
+        decay = min(self._decay, self._updates / (self._updates + AVERAGED_AT_FIRST))
+        if self._named:
+            torch._foreach_lerp_(list(self._mean.values()), [p.detach() for p in self._named.values()], 1.0 - decay)
+
+    def swap(self) -> None:
+        """Exchange the module's weights for their mean, or back."""
+        for name, parameter in self._named.items():
+            parameter.data, self._mean[name] = self._mean[name], parameter.data
+
+    def state(self) -> dict[str, Tensor]:
+        """The mean, by the names of the weights."""
+        return self._mean
+
+    def load(self, mean: dict[str, Tensor]) -> None:
+        """Go on from a saved mean."""
+        for name in self._mean.keys() & mean.keys():
+            self._mean[name].copy_(mean[name])
+        self._updates = AVERAGED_AT_FIRST**2
+
+
 _NO_MATRICES = ("embed", "head", "bias")  # parts of the names of what is no matrix between two hidden layers
 
 
@@ -108,6 +142,13 @@ def _is_hidden_matrix(name: str, parameter: Tensor) -> bool:
 
 def fresh(module: object) -> None:
     """Begin with the weights the module was made with."""
+
+
+def trained_weights(state_file: Path) -> dict[str, Tensor]:
+    """What a stage leaves behind: its module's state, with the mean of the weights where it kept one."""
+    state = torch.load(state_file, map_location="cpu", weights_only=True)
+    weights: dict[str, Tensor] = {**state["module"], **state.get("averaged", {})}
+    return weights
 
 
 def steps_done(folder: Path) -> int:
@@ -131,16 +172,19 @@ def train(
     """Minimise `loss_of(batch)["loss"]` over the trainable parameters of `module`.
 
     Goes on from `folder/state.pt` when it exists; writes that file every two minutes, `log.csv` and `curve.png`.
+    Leaves the module with its last weights, or with their mean where `options.averaging` asks for it.
     A step whose loss or gradient is not finite is left out and counted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimizer = _Optimizers(module, options)
     state_file = folder / "state.pt"
+    average = _Average(module, options.averaging)
     start, seconds = 0, 0.0
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
+        average.load(state.get("averaged", state["module"]))
         start, seconds = state["step"], state["seconds"]
     log = _Log(folder, resume=start > 0)
     saved = begun = time.monotonic()
@@ -159,6 +203,7 @@ def train(
         norm = nn.utils.clip_grad_norm_(optimizer.parameters, options.clip_norm)
         if torch.isfinite(norm):
             optimizer.step()
+            average.update()
         else:
             skipped += 1
         for key, value in losses.items():
@@ -171,8 +216,10 @@ def train(
             progress.set_postfix({key: f"{value:.3f}" for key, value in row.items()})
         if evaluate is not None and evaluate_every and (step + 1) % evaluate_every == 0:
             module.eval()
+            average.swap()
             with torch.inference_mode():
                 figures = evaluate()
+            average.swap()
             log.add(step + 1, {f"eval_{key}": value for key, value in figures.items()})
             tqdm.write(f"{name} step {step + 1}: " + " ".join(f"{k} {v:.4f}" for k, v in figures.items()))
             module.train()
@@ -181,6 +228,7 @@ def train(
             spent = seconds + saved - begun
             state = {
                 "module": module.state_dict(),
+                "averaged": average.state(),
                 "optimizer": optimizer.state_dict(),
                 "step": step + 1,
                 "seconds": spent,
@@ -189,6 +237,7 @@ def train(
             state_file.with_suffix(".tmp").replace(state_file)
             (folder / "time.json").write_text(json.dumps({"seconds": round(spent, 1), "steps": step + 1}))
             log.plot()
+    average.swap()
     module.eval()
 
 

@@ -20,7 +20,7 @@ from duplex.train.corpus import Kind, build_corpus, load_corpus
 from duplex.train.ctc_stage import CtcModel
 from duplex.train.export import export
 from duplex.train.listen_stage import ListenModel
-from duplex.train.loop import fresh
+from duplex.train.loop import fresh, trained_weights
 from duplex.train.plans import HELDOUT, Cast
 from duplex.train.presets import Preset
 from duplex.train.scenarios import load_pools
@@ -125,7 +125,7 @@ class Pipeline:
         pools = load_pools(*(self.corpus(name) for name in ("asr", "split_turns", "backchannels", "noise")))
         listen_stage.run(
             model, writer, state_items(pools, writer, self.seed), self.work / "state", self.preset.state_steps,
-            name="state", batch=self.preset.adapter_batch,
+            name="state", batch=self.preset.state_batch,
             trained=(model.prompt_embeddings, model.state_head, *model.adapter.rest_parts()), with_llm=True,
             device=self.device,
         )  # fmt: skip
@@ -143,8 +143,9 @@ class Pipeline:
         """Speech decoder on the agent's voice."""
         llm, writer = self._llm()
         items = speak_stage.prepare(
-            load_corpus(self.corpus("agent")), self._codec(), llm, writer, self.work / "speech" / "items.pt", self.seed
-        )
+            load_corpus(self.corpus("agent")), self._codec(), llm, writer, self.preset.decoder,
+            self.work / "speech" / "items.pt", self.seed,
+        )  # fmt: skip
         speak_stage.run(
             items, llm, self.work / "speech", self.preset.decoder, self.preset.decoder_steps, self.seed,
             device=self.device, start_from=fresh if self.warm is None else self.warm.decoder,
@@ -204,4 +205,4 @@ def _restore(module: nn.Module, folder: Path) -> None:
     state_file = folder / "state.pt"
     if not state_file.exists():
         raise FileNotFoundError(f"{state_file} is missing: run the stage {folder.name!r} first")
-    module.load_state_dict(torch.load(state_file, map_location="cpu", weights_only=True)["module"])
+    module.load_state_dict(trained_weights(state_file))

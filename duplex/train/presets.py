@@ -35,6 +35,7 @@ class Preset:
     codec_steps: LoopOptions
     decoder_steps: LoopOptions
     adapter_batch: int = 16
+    state_batch: int = 16
     shard_clips: int = CLIPS_PER_SHARD
     adapter_kernel: int = 5
     speech: dict[str, float] = field(default_factory=dict)  # entries of server.json
@@ -49,12 +50,13 @@ TINY = Preset(
     test_hours=0.6,
     llm=TextLlmDims(),
     encoder=EncoderDims(
-        dim=192, heads=4, feed_forward=768, blocks=6, position_kind=DISTANCE_POSITIONS, subsampling_channels=64
+        dim=192, heads=4, feed_forward=768, blocks=7, position_kind=DISTANCE_POSITIONS, subsampling_channels=64
     ),
+    adapter_batch=24,
     adapter_kernel=9,  # wide enough to know that a piece was written already
     codes=1024,
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
-    decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
+    decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024, reads_bytes=True),
     text_steps=LoopOptions(steps=9000, learning_rate=2e-3, matrix_rate=0.02),
     ctc_steps=LoopOptions(steps=17700, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
@@ -87,7 +89,7 @@ SMOKE = Preset(
     encoder=EncoderDims(dim=32, heads=2, feed_forward=64, blocks=2, position_kind=DISTANCE_POSITIONS),
     codes=64,
     codec=IstftDims(input_dim=32, dim=32, token_blocks=1, frame_blocks=1),
-    decoder=SpeechDecoderDims(dim=32, heads=2, feed_forward=64, blocks=2, codes=64),
+    decoder=SpeechDecoderDims(dim=32, heads=2, feed_forward=64, blocks=2, codes=64, reads_bytes=True),
     text_steps=LoopOptions(steps=4, learning_rate=1e-3),
     ctc_steps=LoopOptions(steps=4, learning_rate=1e-3, matrix_rate=0.02),
     character_steps=2,

@@ -23,6 +23,7 @@ from duplex.train.loop import LoopOptions, fresh, train
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import Dialogue, Turn, sample_dialogue
 
+CODES_PER_BATCH = 4500
 CORRUPTED_CODES = 0.1  # share of fed-back codes replaced at random, against exposure bias
 # What the LLM thinks while it says a word depends on all that was said before, and no training has heard all of it:
 FOREIGN_HIDDEN = 0.5  # share of clips that get the hidden states of another one; the text alone tells what to say
@@ -33,7 +34,9 @@ HIDDEN_BATCH = 32  # conversations
 
 @dataclass
 class Spoken:
-    """One clip of the agent: text ids as spoken, hidden states of the text as written [n, llm_dim], codes [c]."""
+    """One clip of the agent: text as the decoder reads it (`SpeechDecoderDims.text_ids`), hidden states of the text as
+    written [n, llm_dim], codes [c].
+    """
 
     text: list[int]
     hidden: Tensor
@@ -83,7 +86,13 @@ def hidden_rows(llm: Any, asked: Sequence[tuple[list[int], list[int]]]) -> list[
 
 
 def prepare(
-    corpus: Sequence[Utterance], codec: CodecTrainer, llm: Any, writer: DialogueWriter, cache: Path, seed: int
+    corpus: Sequence[Utterance],
+    codec: CodecTrainer,
+    llm: Any,
+    writer: DialogueWriter,
+    dims: SpeechDecoderDims,
+    cache: Path,
+    seed: int,
 ) -> list[Spoken]:
     """Codes, text and hidden states of every clip; kept in `cache`."""
     if cache.exists():
@@ -104,7 +113,7 @@ def prepare(
     hop = codec.generator.samples_per_token
     spoken: list[Spoken] = []
     for clip, rows in zip(tqdm(corpus, desc="speech decoder codes", mininterval=5.0), hidden, strict=True):
-        text = writer.encode(post_process(clip.text))
+        text = dims.text_ids(post_process(clip.text), writer.encode)
         if not len(rows) or not text:
             continue
         with torch.inference_mode():
@@ -139,7 +148,7 @@ def decoder_loss(
     """Cross-entropy of the codes and the end."""
     dims = decoder.dims
     device = decoder.embedding.weight.device
-    texts = [decoder.split(embedding(torch.tensor(s.text, device=device)).float()) for s in batch]
+    texts = [decoder.text_rows(torch.tensor(s.text, device=device), embedding) for s in batch]
     prefixes = [decoder.split(hidden) for hidden in _hidden(batch, device, corrupt=corrupt)]
     codes = pad_sequence([s.codes.to(device) for s in batch], batch_first=True, padding_value=dims.eos)
     fed = codes
@@ -203,6 +212,6 @@ def run(
         rows = [decoder_loss(decoder, embedding, held_out[at : at + 20], corrupt=False) for at in range(0, scored, 20)]
         return {key: float(torch.stack([row[key] for row in rows]).mean()) for key in rows[0]}
 
-    train("speech-decoder", decoder, batches(used, 3000, seed), loss_of, folder, options, device=device,
+    train("speech-decoder", decoder, batches(used, CODES_PER_BATCH, seed), loss_of, folder, options, device=device,
           evaluate=evaluate, evaluate_every=500)  # fmt: skip
     return decoder

@@ -49,8 +49,8 @@ class Voice:
     """One way to speak.
 
     `name` is the engine's own ("slt", "en-us+f3"). `speed` multiplies the normal speaking rate (1.0 is about 150 words
-    per minute). `pitch` is 0..99, 50 the voice's own, and ignored by flite and festival. `tract` above one shortens the
-    vocal tract, raising pitch and formants together, and leaves the duration alone. `gain_db` is applied last.
+    per minute). `pitch` is 0..99, 50 the voice's own, and ignored by flite's rms and festival. `tract` above one shortens
+    the vocal tract, raising pitch and formants together, and leaves the duration alone. `gain_db` is applied last.
     """
 
     engine: Engine
@@ -191,9 +191,10 @@ def speech_bounds(pcm: Pcm) -> tuple[int, int]:
 
 def _run_flite(text: str, voice: Voice) -> tuple[Pcm, int]:
     stretch = voice.tract / voice.speed
+    settings = ["--setf", f"duration_stretch={stretch:.3f}", "--setf", f"f0_shift={(voice.pitch + 50) / 100:.2f}"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
-        _run(["flite", "-voice", voice.name, "--setf", f"duration_stretch={stretch:.3f}", "-t", text, str(path)])
+        _run(["flite", "-voice", voice.name, *settings, "-t", text, str(path)])
         return _read_wav(path.read_bytes())
 
 

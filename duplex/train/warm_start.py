@@ -51,8 +51,14 @@ class WarmStart:
         self._load(weights, model, "llm")
 
     def ctc(self, model: CtcModel) -> None:
-        """The encoder; its CTC heads are fresh."""
-        self._copy(self.checkpoint.encoder, model.encoder, "encoder")
+        """The encoder; its CTC heads are fresh, and blocks that only the new one has begin by passing on what they get."""
+        weights = dict(self.checkpoint.encoder.state_dict())
+        fresh = model.encoder.state_dict()
+        for block in range(self.checkpoint.encoder.dims.blocks, model.encoder.dims.blocks):
+            own = {name: value for name, value in fresh.items() if f"encoders.{block}." in name}
+            outputs = ("self_attn.linear_out.", "feed_forward.w_2.")
+            weights |= {n: torch.zeros_like(v) if any(out in n for out in outputs) else v for n, v in own.items()}
+        self._load(weights, model.encoder, "encoder")
 
     def listen(self, model: ListenModel) -> None:
         """Adapter, prompt embeddings and state head; the encoder is the ctc stage's."""
@@ -74,8 +80,12 @@ class WarmStart:
         trainer.step.fill_(OPEN_STEPS)
 
     def decoder(self, decoder: SpeechDecoder) -> None:
-        """The speech decoder."""
-        self._copy(self.checkpoint.speech_decoder, decoder, "speech decoder")
+        """The speech decoder. Where only the new one reads bytes, the parts that read text stay fresh."""
+        weights = dict(self.checkpoint.speech_decoder.state_dict())
+        if decoder.dims.reads_bytes and not self.checkpoint.speech_decoder.dims.reads_bytes:
+            reading = ("byte_embedding.", "layers_pre_nn.")
+            weights |= {name: value for name, value in decoder.state_dict().items() if name.startswith(reading)}
+        self._load(weights, decoder, "speech decoder")
 
     def _copy(self, source: nn.Module, target: nn.Module, part: str) -> None:
         self._load(source.state_dict(), target, part)

@@ -21,12 +21,13 @@ from duplex.core.errors import CheckpointError
 from duplex.model.adapter import Adapter
 from duplex.model.caches import StreamCaches
 from duplex.model.checkpoint import DuplexModel, load_checkpoint, save_checkpoint
+from duplex.model.checkpoint_config import decoder_config
 from duplex.model.cmvn import read_cmvn, write_cmvn_json, write_cmvn_kaldi
 from duplex.model.codec import CodecEncoder, IstftDims
 from duplex.model.encoder import EncoderDims
 from duplex.model.random_checkpoint import CHAT_TEMPLATE, FULL_7B, TINY, LlmDims, random_checkpoint
 from duplex.model.settings import SpeechSettings
-from duplex.model.speech_decoder import SpeechDecoderDims
+from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
 from tests.model.conftest import CHECKPOINT, LLM
 
 PARTS = ("encoder", "adapter", "state_head", "speech_decoder", "codec")
@@ -140,6 +141,21 @@ def test_an_adapter_of_pieces_and_a_class_for_interruptions_are_kept(model: Dupl
     save(replace(model, adapter=Adapter(replace(model.adapter.dims, pieces=vocabulary - 1))), tmp_path / "other")
     with pytest.raises(CheckpointError, match=f"LLM of {vocabulary - 1} pieces, this one has {vocabulary}"):
         load_checkpoint(tmp_path / "other", LLM)
+
+
+def test_a_decoder_that_reads_bytes_is_kept(model: DuplexModel, tmp_path: Path) -> None:
+    ours = SpeechDecoder(replace(model.speech_decoder.dims, reads_bytes=True))
+    save(replace(model, speech_decoder=ours), tmp_path)
+    loaded = load_checkpoint(tmp_path, LLM).speech_decoder
+    text = "Zo\u00eb."
+    ids = loaded.dims.text_ids(text, model.llm.encode)
+    assert ids == [0x5A, 0x6F, 0xC3, 0xAB, 0x2E]
+    rows = loaded.text_rows(torch.tensor(ids), model.llm.embedding)
+    torch.testing.assert_close(rows, ours.byte_embedding.weight[ids], atol=1e-3, rtol=1e-2)
+    assert model.speech_decoder.dims.text_ids(text, model.llm.encode) == model.llm.encode(text)
+    (tmp_path / "decoder" / "model.json").write_text(json.dumps(decoder_config(model.speech_decoder.dims)))
+    with pytest.raises(CheckpointError, match=r"unexpected tensor byte_embedding\.weight"):
+        load_checkpoint(tmp_path, LLM)
 
 
 def test_sixteen_bit_keeps_statistics_exact(model: DuplexModel, tmp_path: Path) -> None:

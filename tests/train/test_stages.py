@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -18,6 +19,7 @@ from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Conversation
 from duplex.model.adapter import Adapter, AdapterDims
 from duplex.model.checkpoint import load_checkpoint
+from duplex.model.checkpoint_config import decoder_config
 from duplex.model.codec import GeneratorDims
 from duplex.model.encoder import EncoderDims
 from duplex.model.llm import load_tokenizer
@@ -36,7 +38,7 @@ from duplex.train.ctc_stage import (
     vary_voice,
 )
 from duplex.train.listen_stage import hear_like
-from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train
+from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train, trained_weights
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
 from duplex.train.scenarios import DONT_CARE, load_pools
@@ -122,6 +124,34 @@ def test_an_llm_with_two_embeddings_hands_on_the_one_it_reads(trained, tmp_path)
     torch.testing.assert_close(tied.lm_head.weight, read)
 
 
+def test_a_decoder_that_reads_bytes_goes_on_from_one_that_reads_pieces(trained, tmp_path):
+    """What writes codes is taken over, what reads text stays fresh."""
+    _, out = trained
+    other = tmp_path / "pieces"
+    shutil.copytree(out, other)
+    dims = dataclasses.replace(PRESETS["smoke"].decoder, reads_bytes=False, dim=64, heads=4)
+    pieces = SpeechDecoder(dims)
+    safetensors.torch.save_file(pieces.state_dict(), other / "decoder" / "final.safetensors")
+    (other / "decoder" / "model.json").write_text(json.dumps(decoder_config(dims)))
+    fresh = SpeechDecoder(dataclasses.replace(dims, reads_bytes=True))
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    WarmStart(other).decoder(fresh)
+    for name, value in fresh.state_dict().items():
+        reads = name.startswith(("byte_embedding", "layers_pre_nn"))
+        torch.testing.assert_close(value, before[name] if reads else pieces.state_dict()[name])
+
+
+def test_more_encoder_blocks_begin_by_changing_nothing(trained):
+    _, out = trained
+    dims = PRESETS["smoke"].encoder
+    deeper = CtcModel(dataclasses.replace(dims, blocks=dims.blocks + 2), 320).eval()
+    warm = WarmStart(out)
+    warm.ctc(deeper)
+    features = torch.randn(1, 3 + 2 * 16, 80)
+    with torch.inference_mode():
+        torch.testing.assert_close(deeper.encoder(features), warm.checkpoint.encoder(features))
+
+
 def test_a_checkpoint_of_other_sizes_is_refused(trained, tmp_path, capsys):
     _, out = trained
     (tmp_path / "corpus").symlink_to(trained[0] / "corpus")
@@ -171,6 +201,37 @@ def test_training_goes_on_where_it_stopped(tmp_path):
     run(second, 60, "parts")
     torch.testing.assert_close(second.weight, whole.weight)
     assert (second(torch.eye(4)) - target).square().mean() < 0.5 * (fresh()(torch.eye(4)) - target).square().mean()
+
+
+def test_the_mean_of_the_weights_is_scored_and_left_behind(tmp_path):
+    """The loss pulls the weight up by about one rate a step: the mean lags, also over an interruption."""
+    scored: list[float] = []
+
+    def run(steps: int) -> torch.nn.Linear:
+        module = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(module.weight)
+        options = LoopOptions(
+            steps=steps, learning_rate=0.1, warmup=1, floor=1.0, weight_decay=0.0, bf16=False, averaging=0.9
+        )
+
+        def score() -> dict[str, float]:
+            scored.append(float(module.weight.detach()))
+            return {"weight": scored[-1]}
+
+        train(
+            "t", module, iter(lambda: 0, 1), lambda _: {"loss": -module.weight.sum()}, tmp_path, options,
+            evaluate=score, evaluate_every=steps,
+        )  # fmt: skip
+        return module
+
+    run(30)
+    module = run(60)
+    last = float(torch.load(tmp_path / "state.pt", weights_only=True)["module"]["weight"])
+    assert last == pytest.approx(6.0, rel=0.05)
+    mean = float(module.weight.detach())
+    assert mean == pytest.approx(last - 0.1 * 0.9 / (1 - 0.9), rel=0.05)  # of 1, 0.9, 0.81, ... steps ago
+    assert scored[-1] == mean
+    torch.testing.assert_close(trained_weights(tmp_path / "state.pt")["weight"], module.weight.detach())
 
 
 def test_rate_warms_up_and_falls():
