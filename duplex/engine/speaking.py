@@ -86,9 +86,9 @@ class SpeechSynthesizer:
         if not ids:
             return False
         device = self._decoder.embedding.weight.device
-        text = self._decoder.text_rows(torch.tensor(ids, device=device), llm.embedding)[None]
+        text, places = self._decoder.read(torch.tensor(ids, device=device), llm.embedding)
         prefix = self._decoder.split(segment.hidden.to(text.dtype))[None] if self._decoder.dims.prefix else None
-        state.cache, _ = self._decoder.begin(text, prefix)
+        state.cache, _ = self._decoder.begin(text[None], prefix, places)
         state.next_input = self._decoder.dims.sos
         state.codes = []
         seconds = LIMIT_SECONDS_BASE + LIMIT_SECONDS_PER_TOKEN * len(llm.encode(spoken))

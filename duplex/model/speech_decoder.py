@@ -19,6 +19,7 @@ ROPE_THETA = 10000.0
 SPECIAL_TOKENS = 4  # bos, sos, eos, pad = V .. V+3 (fixture quirk 10)
 CACHE_BLOCK = 256  # positions by which a growing key/value buffer is extended
 BYTES = 256
+CODES_PER_BYTE = 2.5  # before a corpus tells: English at 40 codes a second
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, RMS_EPS)
 
 
+Text = tuple[Tensor, Tensor | None]  # rows [t, dim], and their positions [t] where they have places of their own
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, [n, d / 2] or [batch, 1, n, d / 2]; the same for all blocks
 
 
@@ -157,6 +159,7 @@ class SpeechCache:
         self.v: list[Tensor] = []
         self.length = 0
         self.prefix_length = 0
+        self.origin = 0  # the length at which position 0 stands
 
     def put(self, block: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write new keys and values behind `length` and return views of everything so far."""
@@ -174,7 +177,13 @@ class SpeechCache:
 
 
 class SpeechDecoder(nn.Module):
-    """The decoder as one streaming state machine (`begin`, `step`) and one teacher-forced pass (`forward`)."""
+    """The decoder as one streaming state machine (`begin`, `step`) and one teacher-forced pass (`forward`).
+
+    byte_codes [256], of a decoder that reads bytes: how many codes each byte lasts, about. A byte stands where it is
+    expected to be said, so that a code finds its letter beside it.
+    """
+
+    byte_codes: Tensor
 
     def __init__(self, dims: SpeechDecoderDims) -> None:
         super().__init__()
@@ -189,18 +198,19 @@ class SpeechDecoder(nn.Module):
             self.layers_prefix = nn.ModuleList(LlamaBlock(dims) for _ in range(dims.blocks))
         if dims.reads_bytes:
             self.byte_embedding = nn.Embedding(BYTES, dims.dim)
+            self.register_buffer("byte_codes", torch.full((BYTES,), CODES_PER_BYTE))
         self._angles: Rotation | None = None  # replaced whole, so that threads may share it
 
     def split(self, llm_rows: Tensor) -> Tensor:
         """LLM vectors [..., n, llm_dim] as decoder positions [..., n * llm_dim / dim, dim] (quirk 9)."""
         return llm_rows.reshape(*llm_rows.shape[:-2], -1, self.dims.dim)
 
-    def text_rows(self, ids: Tensor, embed: Callable[[Tensor], Tensor]) -> Tensor:
-        """Text ids [n] of `text_ids` as decoder positions [t, dim]; `embed` is the LLM's embedding."""
+    def read(self, ids: Tensor, embed: Callable[[Tensor], Tensor]) -> Text:
+        """Text ids [n] of `text_ids` as the decoder takes them; `embed` is the LLM's embedding."""
         if self.dims.reads_bytes:
-            rows: Tensor = self.byte_embedding(ids)
-            return rows
-        return self.split(embed(ids).to(self.embedding.weight.dtype))
+            lasting = self.byte_codes[ids].float()
+            return self.byte_embedding(ids), lasting.cumsum(0) - lasting / 2
+        return self.split(embed(ids).to(self.embedding.weight.dtype)), None
 
     def _rotation(self, positions: Tensor) -> Rotation:
         return rotation(positions, self.dims.dim // self.dims.heads, self.embedding.weight.dtype)
@@ -222,11 +232,12 @@ class SpeechDecoder(nn.Module):
             text = block.finish(text, q, k, v, mask)
         return text
 
-    def begin(self, text: Tensor, prefix: Tensor | None) -> tuple[SpeechCache, Tensor]:
-        """Open a segment: text [1, t, dim] of `text_rows` and prefix [1, p, dim] (split LLM rows; p may be 0).
+    def begin(self, text: Tensor, prefix: Tensor | None, places: Tensor | None = None) -> tuple[SpeechCache, Tensor]:
+        """Open a segment: text [1, t, dim] and places [t] of `read`, prefix [1, p, dim] (split LLM rows; p may be 0).
 
         Returns the filled cache and the prefill's output [1, t + 1, dim]. Positions restart at 0 after the prefix,
-        and [bos, text] attends without a mask (quirk 10).
+        and [bos, text] attends without a mask (quirk 10). Codes go on behind the text, or where it has places of its
+        own, beside it from 0 on.
         """
         cache = SpeechCache()
         if prefix is not None and self.dims.prefix:
@@ -236,19 +247,23 @@ class SpeechDecoder(nn.Module):
                 q, k, v = block.qkv(x, turned)
                 cache.put(index, k, v)
                 x = block.finish(x, q, k, v)
-            cache.length = cache.prefix_length = prefix.shape[1]
+            cache.length = cache.prefix_length = cache.origin = prefix.shape[1]
         bos = self.embedding.weight[self.dims.bos].expand(1, 1, -1)
         x = torch.cat([bos, self.pre_network(text)], dim=1)
-        return cache, self._run(x, cache)
+        if places is None:
+            return cache, self._run(x, cache, self._rotation_at(0, x.shape[1]))
+        out = self._run(x, cache, self._rotation(F.pad(places, (1, 0))))
+        cache.origin = cache.length
+        return cache, out
 
     def step(self, token: int, cache: SpeechCache) -> Tensor:
         """Logits [codes + 4] of the next code after `token` (sos first)."""
         x = self.embedding.weight[token].view(1, 1, -1)
-        out: Tensor = self.out_fnn(self.norm(self._run(x, cache)))[0, 0]
+        turned = self._rotation_at(cache.length - cache.origin, 1)
+        out: Tensor = self.out_fnn(self.norm(self._run(x, cache, turned)))[0, 0]
         return out
 
-    def _run(self, x: Tensor, cache: SpeechCache) -> Tensor:
-        turned = self._rotation_at(cache.length - cache.prefix_length, x.shape[1])
+    def _run(self, x: Tensor, cache: SpeechCache, turned: Rotation) -> Tensor:
         for index, block in enumerate(_blocks(self.layers)):
             q, k, v = block.qkv(x, turned)
             x = block.finish(x, q, *cache.put(index, k, v))
@@ -256,12 +271,18 @@ class SpeechDecoder(nn.Module):
         return x
 
     def forward(
-        self, text: Tensor, text_lengths: Tensor, prefix: Tensor, prefix_lengths: Tensor, codes: Tensor
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        prefix: Tensor,
+        prefix_lengths: Tensor,
+        codes: Tensor,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Teacher-forced logits [batch, c + 1, codes + 4] for padded batches.
 
-        text [batch, t, dim] of `text_rows`, prefix [batch, p, dim] (split LLM rows), codes [batch, c], any padding;
-        row j of the output predicts code j, the last row the end.
+        text [batch, t, dim] and places [batch, t] of `read`, prefix [batch, p, dim] (split LLM rows), codes [batch, c],
+        any padding; row j of the output predicts code j, the last row the end.
         """
         device = text.device
         batch, t = text.shape[:2]
@@ -274,8 +295,12 @@ class SpeechDecoder(nn.Module):
         code_rows = self.embedding(torch.cat([sos, codes], dim=1))
         x = torch.cat([start, written, code_rows], dim=1)
         c = code_rows.shape[1]
-        text_positions = torch.arange(t + 1, device=device)[None].expand(batch, -1)
-        code_positions = text_lengths[:, None] + 1 + torch.arange(c, device=device)[None]
+        if places is None:
+            text_positions = torch.arange(t + 1, device=device)[None].expand(batch, -1)
+            code_positions = text_lengths[:, None] + 1 + torch.arange(c, device=device)[None]
+        else:
+            text_positions = F.pad(places, (1, 0))
+            code_positions = torch.arange(c, device=device)[None].expand(batch, -1)
         positions = torch.cat([text_positions, code_positions], dim=1)
         text_seen = F.pad(text_ok, (1, 0), value=True)
         visible_prefix = prefix_ok[:, None, :].expand(-1, t + 1 + c, -1)

@@ -25,7 +25,7 @@ from duplex.train.plans import HELDOUT, Cast
 from duplex.train.presets import Preset
 from duplex.train.scenarios import load_pools
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import AUDIO_START, DialogueWriter
+from duplex.train.text_llm import AUDIO_START, DialogueWriter, write_out_attention
 from duplex.train.warm_start import WarmStart
 
 STAGES = ("data", "text", "ctc", "adapter", "state", "codec", "speech", "export")
@@ -170,6 +170,7 @@ class Pipeline:
         tokenizer = self._tokenizer()
         llm: Any = AutoModelForCausalLM.from_pretrained(self.llm_folder, dtype=torch.float32)
         llm.to(self.device).eval()
+        write_out_attention(llm, self.device)
         llm.requires_grad_(False)
         return llm, DialogueWriter(tokenizer)
 

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from duplex.model.segmenter import post_process
-from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
+from duplex.model.speech_decoder import BYTES, SpeechDecoder, SpeechDecoderDims
 from duplex.train.codec_stage import CodecTrainer, to_codec_rate
 from duplex.train.corpus import Utterance
 from duplex.train.loop import LoopOptions, fresh, train
@@ -28,6 +28,7 @@ CORRUPTED_CODES = 0.1  # share of fed-back codes replaced at random, against exp
 # What the LLM thinks while it says a word depends on all that was said before, and no training has heard all of it:
 FOREIGN_HIDDEN = 0.5  # share of clips that get the hidden states of another one; the text alone tells what to say
 HIDDEN_NOISE = 0.3  # on the other clips' own ones, in units of their root mean square
+DRAWN_TO_MEAN = 10.0  # clips' worth of a byte's count at which the mean and the corpus weigh alike
 DIALOGUES_FOR_CONTEXTS = 40_000
 HIDDEN_BATCH = 32  # conversations
 
@@ -142,13 +143,25 @@ def batches(items: Sequence[Spoken], codes_per_batch: int, seed: int) -> Iterato
             yield from groups
 
 
+def codes_of_bytes(items: Sequence[Spoken]) -> Tensor:
+    """How many codes each byte of a text lasts [256], by least squares over whole clips, drawn to the mean."""
+    counts = torch.stack([torch.bincount(torch.tensor(item.text), minlength=BYTES) for item in items]).double()
+    lengths = torch.tensor([len(item.codes) for item in items], dtype=torch.float64)
+    mean = lengths.sum() / counts.sum()
+    drawn = counts.T @ counts + DRAWN_TO_MEAN * torch.eye(BYTES, dtype=torch.float64)
+    beside = torch.linalg.solve(drawn, counts.T @ (lengths - mean * counts.sum(1)))
+    lasting: Tensor = (mean + beside).clamp(min=0.0).float()
+    return lasting
+
+
 def decoder_loss(
     decoder: SpeechDecoder, embedding: torch.nn.Embedding, batch: Sequence[Spoken], *, corrupt: bool
 ) -> dict[str, Tensor]:
     """Cross-entropy of the codes and the end."""
     dims = decoder.dims
     device = decoder.embedding.weight.device
-    texts = [decoder.text_rows(torch.tensor(s.text, device=device), embedding) for s in batch]
+    read = [decoder.read(torch.tensor(s.text, device=device), embedding) for s in batch]
+    texts, places = [rows for rows, _ in read], [where for _, where in read if where is not None]
     prefixes = [decoder.split(hidden) for hidden in _hidden(batch, device, corrupt=corrupt)]
     codes = pad_sequence([s.codes.to(device) for s in batch], batch_first=True, padding_value=dims.eos)
     fed = codes
@@ -161,6 +174,7 @@ def decoder_loss(
         pad_sequence(prefixes, batch_first=True),
         torch.tensor([len(p) for p in prefixes], device=device),
         fed,
+        pad_sequence(places, batch_first=True) if places else None,
     )
     wanted = F.pad(codes, (0, 1), value=dims.eos)
     lengths = torch.tensor([len(s.codes) for s in batch], device=device)
@@ -198,6 +212,8 @@ def run(
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.03)
     start_from(decoder)
+    if dims.reads_bytes:
+        decoder.byte_codes.copy_(codes_of_bytes(items))
     embedding = llm.get_input_embeddings()
     shuffled = random.Random(seed).sample(list(items), len(items))
     if len(shuffled) < 2:

@@ -83,7 +83,7 @@ class WarmStart:
         """The speech decoder. Where only the new one reads bytes, the parts that read text stay fresh."""
         weights = dict(self.checkpoint.speech_decoder.state_dict())
         if decoder.dims.reads_bytes and not self.checkpoint.speech_decoder.dims.reads_bytes:
-            reading = ("byte_embedding.", "layers_pre_nn.")
+            reading = ("byte_embedding.", "byte_codes", "layers_pre_nn.")
             weights |= {name: value for name, value in decoder.state_dict().items() if name.startswith(reading)}
         self._load(weights, decoder, "speech decoder")
 

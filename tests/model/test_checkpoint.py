@@ -27,7 +27,7 @@ from duplex.model.codec import CodecEncoder, IstftDims
 from duplex.model.encoder import EncoderDims
 from duplex.model.random_checkpoint import CHAT_TEMPLATE, FULL_7B, TINY, LlmDims, random_checkpoint
 from duplex.model.settings import SpeechSettings
-from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
+from duplex.model.speech_decoder import CODES_PER_BYTE, SpeechDecoder, SpeechDecoderDims
 from tests.model.conftest import CHECKPOINT, LLM
 
 PARTS = ("encoder", "adapter", "state_head", "speech_decoder", "codec")
@@ -150,11 +150,12 @@ def test_a_decoder_that_reads_bytes_is_kept(model: DuplexModel, tmp_path: Path) 
     text = "Zo\u00eb."
     ids = loaded.dims.text_ids(text, model.llm.encode)
     assert ids == [0x5A, 0x6F, 0xC3, 0xAB, 0x2E]
-    rows = loaded.text_rows(torch.tensor(ids), model.llm.embedding)
+    rows, places = loaded.read(torch.tensor(ids), model.llm.embedding)
     torch.testing.assert_close(rows, ours.byte_embedding.weight[ids], atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(places, CODES_PER_BYTE * (torch.arange(5) + 0.5))
     assert model.speech_decoder.dims.text_ids(text, model.llm.encode) == model.llm.encode(text)
     (tmp_path / "decoder" / "model.json").write_text(json.dumps(decoder_config(model.speech_decoder.dims)))
-    with pytest.raises(CheckpointError, match=r"unexpected tensor byte_embedding\.weight"):
+    with pytest.raises(CheckpointError, match=r"unexpected tensors byte_codes, byte_embedding"):
         load_checkpoint(tmp_path, LLM)
 
 

@@ -42,7 +42,7 @@ from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train, t
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
 from duplex.train.scenarios import DONT_CARE, load_pools
-from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, hidden_rows
+from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_bytes, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter
@@ -137,7 +137,7 @@ def test_a_decoder_that_reads_bytes_goes_on_from_one_that_reads_pieces(trained, 
     before = {name: value.clone() for name, value in fresh.state_dict().items()}
     WarmStart(other).decoder(fresh)
     for name, value in fresh.state_dict().items():
-        reads = name.startswith(("byte_embedding", "layers_pre_nn"))
+        reads = name.startswith(("byte_", "layers_pre_nn"))
         torch.testing.assert_close(value, before[name] if reads else pieces.state_dict()[name])
 
 
@@ -402,15 +402,19 @@ def test_the_official_kind_of_codec_trains_too(tmp_path):
         assert trainer.eval()(audio)["mel"] < untrained(audio)["mel"]
 
 
-def test_teacher_forcing_equals_streaming_with_padding():
+@pytest.mark.parametrize("reads_bytes", [False, True])
+def test_teacher_forcing_equals_streaming_with_padding(reads_bytes):
     torch.manual_seed(0)
-    decoder = SpeechDecoder(SpeechDecoderDims(dim=16, heads=2, feed_forward=32, blocks=2, codes=20)).eval()
+    dims = SpeechDecoderDims(dim=16, heads=2, feed_forward=32, blocks=2, codes=20, reads_bytes=reads_bytes)
+    decoder = SpeechDecoder(dims).eval()
     text, prefix = torch.randn(2, 5, 16), torch.randn(2, 4, 16)
     codes = torch.randint(20, (2, 6))
+    places = torch.rand(2, 5).cumsum(1) * 3 if reads_bytes else None
     with torch.inference_mode():
-        both = decoder(text, torch.tensor([5, 3]), prefix, torch.tensor([2, 4]), codes)
+        both = decoder(text, torch.tensor([5, 3]), prefix, torch.tensor([2, 4]), codes, places)
         for row, (t, p) in enumerate(((5, 2), (3, 4))):
-            cache, _ = decoder.begin(text[row : row + 1, :t], prefix[row : row + 1, :p])
+            own = None if places is None else places[row, :t]
+            cache, _ = decoder.begin(text[row : row + 1, :t], prefix[row : row + 1, :p], own)
             fed = [decoder.dims.sos, *codes[row].tolist()]
             for step, token in enumerate(fed):
                 torch.testing.assert_close(decoder.step(token, cache), both[row, step], rtol=1e-4, atol=1e-5)
@@ -426,6 +430,18 @@ def test_streaming_goes_on_past_the_first_block_of_positions():
         cache, _ = decoder.begin(text, prefix)
         streamed = torch.stack([decoder.step(token, cache) for token in [decoder.dims.sos, *codes[0].tolist()]])
     torch.testing.assert_close(streamed, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_how_long_a_byte_lasts_is_read_from_a_corpus():
+    rng = random.Random(0)
+    lasting = {ord("a"): 4, ord("b"): 1, ord("."): 10}
+    texts = [[*rng.choices((ord("a"), ord("b")), k=rng.randint(3, 12)), ord(".")] for _ in range(4000)]
+    clips = [Said(text, torch.zeros(1, 4), torch.zeros(sum(lasting[byte] for byte in text))) for text in texts]
+    found = codes_of_bytes(clips)
+    for byte, codes in lasting.items():
+        assert float(found[byte]) == pytest.approx(codes, abs=0.3)
+    mean = sum(len(clip.codes) for clip in clips) / sum(len(text) for text in texts)
+    assert float(found[ord("z")]) == pytest.approx(mean)
 
 
 def test_hidden_states_are_the_same_alone_and_in_a_batch(trained):
