@@ -1,7 +1,8 @@
 # Sourced by the other scripts: finds a Python, makes .venv and installs a requirements file once per content.
 set -euo pipefail
+# The caller's folder stays the current one, so that paths among the options mean what they meant to the caller.
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-cd "$root"
+python="$root/.venv/bin/python"
 
 find_python() {
   local candidate
@@ -18,13 +19,13 @@ find_python() {
 
 # install_requirements FILE: the stamp holds a hash of the requirements, so that an unchanged second start installs nothing.
 install_requirements() {
-  local file="$1" stamp hash
-  [ -x .venv/bin/python ] || "$(find_python)" -m venv .venv
-  stamp=".venv/.installed-$(basename "$file")"
-  hash="$(cat requirements.txt "$file" | sha256sum | cut -d' ' -f1)"
+  local file="$root/$1" stamp hash
+  [ -x "$python" ] || "$(find_python)" -m venv "$root/.venv"
+  stamp="$root/.venv/.installed-$1"
+  hash="$(cat "$root/requirements.txt" "$file" | sha256sum | cut -d' ' -f1)"
   if [ "$(cat "$stamp" 2>/dev/null)" != "$hash" ]; then
-    echo "installing $file into .venv (once) ..." >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$file" >&2
+    echo "installing $1 into .venv (once) ..." >&2
+    "$python" -m pip install --quiet --disable-pip-version-check -r "$file" >&2
     echo "$hash" >"$stamp"
   fi
 }

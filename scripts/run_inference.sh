@@ -2,4 +2,4 @@
 # Answer recordings offline; every option is passed to bin/inference.py.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 install_requirements requirements.txt
-exec .venv/bin/python bin/inference.py "$@"
+exec "$python" "$root/bin/inference.py" "$@"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything a change must pass: lint, types, all tests. Arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cd "$root"
 
 declare -A proof=( # of every package, the file that shows it is there
   [chromium]=/usr/bin/chromium [firefox-esr]=/usr/bin/firefox-esr [pulseaudio]=/usr/bin/pulseaudio

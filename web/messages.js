@@ -22,6 +22,7 @@ const ENDED = {
   too_large: ["The server refused a message", "It was too large. Press Start to begin again."],
   bad_hello: ["The server did not understand this page", "Page and server may be of different versions. Reload the page; if that does not help, check the settings."],
   internal: ["The server had a fault", "The conversation has ended. Press Start to begin again."],
+  too_slow: ["The connection was too slow", "Your device or network did not keep up with what the server sent. Press Start to begin again."],
   finished: ["The server ended the conversation", "Press Start to begin a new one."],
 };
 

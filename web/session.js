@@ -20,6 +20,9 @@ const HANDSHAKE_MS = 10_000;
 const PING_MS = 3000;
 const SILENCE_LIMIT_MS = 10_000; // no message for this long, pongs included: the connection is dead
 const PLAYED_MS = 100;
+const STABLE_MS = 5000; // live for this long, the next loss is a new one and its delays begin anew
+const DONE = 1000; // to the server a goodbye
+const ABANDONED = 3001; // any other code keeps the session for a resume
 
 const CLOSE_CODES = {
   1000: "finished",
@@ -193,7 +196,6 @@ export class Session {
     clearTimeout(this.handshakeTimer);
     this.ready = ready;
     this.resumeToken = ready.resume_token;
-    this.attempt = 0;
     if (this.lostAt !== null) this.reconnections += 1;
     this.lostAt = null;
     if (ready.resumed) {
@@ -208,6 +210,7 @@ export class Session {
     this.timers = [
       setInterval(() => this.reportPlayed(), PLAYED_MS),
       setInterval(() => this.keepAlive(), PING_MS),
+      setTimeout(() => (this.attempt = 0), STABLE_MS),
     ];
     this.setPhase("live");
     this.handlers.onReady?.(ready);
@@ -225,6 +228,7 @@ export class Session {
 
   /** Gives up on a socket that does not answer; its own close event may take a minute. */
   abandon() {
+    this.detach(ABANDONED);
     this.closed(1006);
   }
 
@@ -232,19 +236,18 @@ export class Session {
     this.detach();
     if (this.phase === "ended") return;
     const reason = this.fatal?.code ?? CLOSE_CODES[code];
-    const resumable = this.resumeToken && (code === 1011 || !reason);
-    if (resumable) this.reconnect();
+    if (this.resumeToken && !reason) this.reconnect();
     else if (reason) this.end(reason, this.fatal?.message);
     else this.explainRefusal();
   }
 
-  detach() {
+  detach(code = DONE) {
     clearTimeout(this.handshakeTimer);
-    for (const timer of this.timers ?? []) clearInterval(timer);
+    for (const timer of this.timers ?? []) clearTimeout(timer); // intervals too
     this.timers = [];
     if (!this.socket) return;
     this.socket.onopen = this.socket.onmessage = this.socket.onclose = null;
-    this.socket.close(1000);
+    this.socket.close(code);
     this.socket = null;
   }
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from duplex.audio.vad import VadModel
 from duplex.core.config import SessionConfig
 from duplex.core.types import SamplingParams
 from duplex.core.verdict import decide
+from duplex.engine.failures import attempt, batched, restored_on_error
 from duplex.engine.speaking import SpeechSynthesizer
 from duplex.engine.states import TorchHearState, TorchReplyState
 from duplex.engine.steps import (
@@ -33,17 +34,15 @@ from duplex.engine.steps import (
     StepFailure,
 )
 from duplex.engine.trace import Trace
+from duplex.engine.writing import TextWriter
 from duplex.model.adapter import as_pieces
 from duplex.model.caches import BranchPool, StreamCaches
 from duplex.model.checkpoint import DuplexModel, load_checkpoint
 from duplex.model.sampling import TextSampler
-from duplex.model.segmenter import Segment, TextSegmenter
+from duplex.model.segmenter import TextSegmenter
 
 PLAIN = SessionConfig()  # the state head's word as it is
 STATE_CLASSES = 3  # the head's other logits take no part in the decision (quirk 6)
-
-S = TypeVar("S")
-R = TypeVar("R")
 
 
 class TorchEngine:
@@ -60,11 +59,11 @@ class TorchEngine:
         self.trace = trace
         self._vad = VadModel()
         self._device = self.llm.device
+        self._text = TextWriter(model, self.branches, trace)
         self._speech = SpeechSynthesizer(model)
         with torch.inference_mode():
-            chat = model.chat
-            opening = torch.cat([self.llm.embed(chat.prefix), model.prompt_embeddings.to(self.llm.dtype)])
-            self._turn_opening, self._suffix = opening, self.llm.embed(chat.suffix)
+            prefix = self.llm.embed(model.chat.prefix)
+            self._turn_opening = torch.cat([prefix, model.prompt_embeddings.to(self.llm.dtype)])
         self.facts = EngineFacts(
             input_sample_rate=fbank.SAMPLE_RATE,
             chunk_samples=fbank.CHUNK_SAMPLES,
@@ -102,7 +101,7 @@ class TorchEngine:
         """State for one reply; `offline` splits text as the reference's offline driver does (fixture quirk 19)."""
         forced = None
         if forced_text is not None:
-            forced = [*self.llm.encode(forced_text), self.model.chat.end_of_turn]
+            forced = [*self.llm.encode(self.llm.escaped(forced_text)), self.model.chat.end_of_turn]
         return TorchReplyState(
             sampler=TextSampler(sampling),
             segmenter=TextSegmenter(self.llm.tokenizer, offline=offline),
@@ -116,53 +115,55 @@ class TorchEngine:
 
     def hear(self, steps: Sequence[HearStep]) -> list[HearResult | StepFailure]:
         """Features and speech probabilities of one chunk of each microphone."""
-        return _guarded(steps, self._hear)
+        return batched(steps, self._hear)
 
     def prefill(self, steps: Sequence[PrefillStep]) -> list[PrefillResult | StepFailure]:
         """Text into branches."""
-        return _guarded(steps, self._prefill)
+        return batched(steps, self._prefill)
 
     def listen(self, steps: Sequence[ListenStep]) -> list[ListenResult | StepFailure]:
         """One chunk of audio into each branch, and the state head's verdict."""
-        return _guarded(steps, self._listen)
+        return batched(steps, self._listen)
 
     def reply(self, steps: Sequence[ReplyStep]) -> list[ReplyResult | StepFailure]:
         """A few more text tokens of each reply."""
-        return _guarded(steps, self._reply)
+        return self._text.write(steps)
 
     def speak(self, steps: Sequence[SpeakStep]) -> list[SpeakResult | StepFailure]:
         """Each segment a little further."""
-        return _guarded(steps, self._speak_each)
-
-    def _speak_each(self, steps: Sequence[SpeakStep]) -> list[SpeakResult]:
-        return [self._speech.speak(step) for step in steps]
+        return [attempt(self._speech.speak, step) for step in steps]
 
     @torch.inference_mode()
     def _hear(self, steps: Sequence[HearStep]) -> list[HearResult]:
         states = [cast(TorchHearState, step.state) for step in steps]
         pcm = torch.stack([torch.from_numpy(step.pcm) for step in steps])
-        probs = self._vad.probs([state.vad for state in states], pcm)
-        features = fbank.push_batch([state.fbank for state in states], pcm)
+        vads, streams = [state.vad.copy() for state in states], [state.fbank.copy() for state in states]
+        probs = self._vad.probs(vads, pcm)
+        features = fbank.push_batch(streams, pcm)
+        for state, vad, stream in zip(states, vads, streams, strict=True):
+            state.vad, state.fbank = vad, stream
         return [HearResult(row, tuple(float(p) for p in speech)) for row, speech in zip(features, probs, strict=True)]
 
     @torch.inference_mode()
     def _prefill(self, steps: Sequence[PrefillStep]) -> list[PrefillResult]:
         chat = self.model.chat
-        rows = []
+        written = []
         for step in steps:
+            text = self.llm.escaped(step.text)
             if step.role == "system":
-                ids = chat.system(step.text)
+                ids = chat.system(text)
             elif step.role == "user":
-                ids = [*chat.prefix, *self.llm.encode(step.text)]
+                ids = [*chat.prefix, *self.llm.encode(text)]
             else:
                 raise ValueError(f"prefill role {step.role!r} is neither 'system' nor 'user'")
-            rows.append(self.llm.embed(ids))
+            written.append(ids)
             self.branches.require(step.branch, len(ids))
+        rows = [self.llm.embed(ids) for ids in written]
         hidden = self.llm.forward(self.branches, [step.branch for step in steps], rows)
-        for step, row, out in zip(steps, rows, hidden, strict=True):
+        for step, ids, row, out in zip(steps, written, rows, hidden, strict=True):
             step.branch.stream = StreamCaches()
             if self.trace is not None and step.role == "system":
-                self.trace.add("system_token_ids!", torch.tensor(chat.system(step.text)))
+                self.trace.add("system_token_ids!", torch.tensor(ids))
                 self.trace.add("system_llm_in!", row)
                 self.trace.add("system_llm_out!", out)
                 self.trace.add("system_state_logits!", self.model.state_head(out[-1]))
@@ -184,10 +185,12 @@ class TorchEngine:
             torch.cat([self._turn_opening, row]) if step.first else row
             for step, row in zip(steps, adapted, strict=True)
         ]
-        hidden = self.llm.forward(self.branches, [step.branch for step in steps], rows)
+        branches = [step.branch for step in steps]
+        with restored_on_error(branches):
+            hidden = self.llm.forward(self.branches, branches, rows)
+            logits = self.model.state_head(torch.stack([h[-1] for h in hidden])).float()
         for step, cache in zip(steps, caches, strict=True):
             step.branch.stream = cache
-        logits = self.model.state_head(torch.stack([h[-1] for h in hidden])).float()
         probs = torch.softmax(logits[:, :STATE_CLASSES], dim=-1)
         taking: list[float] | list[None] = [None] * len(steps)
         if (index := self.model.interruption_class) is not None:
@@ -203,89 +206,7 @@ class TorchEngine:
                 self.trace.caches(step.branch.length, step.branch.stream)
         return heard
 
-    @torch.inference_mode()
-    def _reply(self, steps: Sequence[ReplyStep]) -> list[ReplyResult]:
-        states = [cast(TorchReplyState, step.state) for step in steps]
-        began = [(len(state.tokens), len(state.text)) for state in states]
-        segments: list[list[Segment]] = [[] for _ in steps]
-        for step, state in zip(steps, states, strict=True):
-            state.segmenter.spoken = step.spoken
-        for _ in range(max(step.max_tokens for step in steps)):
-            active = [
-                i
-                for i, (step, state) in enumerate(zip(steps, states, strict=True))
-                if not state.finished and not segments[i] and len(state.tokens) - began[i][0] < step.max_tokens
-            ]
-            if not active:
-                break
-            rows = [self._next_input(states[i]) for i in active]
-            if self.trace is not None and not states[active[0]].started:
-                self.trace.conversation_format(self.model.chat, self.model.prompt_embeddings, self._suffix)
-            hidden = self.llm.forward(self.branches, [steps[i].branch for i in active], rows)
-            last = torch.stack([h[-1] for h in hidden])
-            for i, row, logits in zip(active, last, self.llm.logits(last), strict=True):
-                if self.trace is not None:
-                    self.trace.add("reply_llm_out_last", row)
-                    self.trace.add("reply_logits", logits)
-                    self.trace.add("reply_kv_len", steps[i].branch.length)
-                state = states[i]
-                if not state.started:
-                    state.started, state.start_length = True, steps[i].branch.length
-                segments[i] += self._take_token(state, row, logits)
-        return [
-            ReplyResult(
-                tuple(state.tokens[start:]), state.text[chars:], tuple(pieces), state.finished, step.branch.length
-            )
-            for step, state, (start, chars), pieces in zip(steps, states, began, segments, strict=True)
-        ]
-
-    def _next_input(self, state: TorchReplyState) -> Tensor:
-        if not state.started:
-            return self._suffix
-        assert state.pending is not None
-        return self.llm.embed([state.pending])
-
-    def _take_token(self, state: TorchReplyState, hidden: Tensor, logits: Tensor) -> list[Segment]:
-        """Sample (or force) the token that `hidden` predicts; returns segments it completes."""
-        token = state.forced.pop(0) if state.forced else state.sampler.sample(logits)
-        if self.trace is not None:
-            self.trace.add("reply_tokens", token)
-        if token == self.model.chat.end_of_turn:
-            state.finished, state.pending = True, None
-        else:
-            state.pending = token
-            state.tokens.append(token)
-            if self.trace is not None:
-                self.trace.add("reply_hidden", hidden)
-            done = state.segmenter.push(token, hidden.clone())
-            state.text = state.segmenter.text
-            state.finished = len(state.tokens) >= state.max_tokens and not state.forced
-            if not state.finished:
-                return [done] if done else []
-            return [piece for piece in (done, self._flush(state)) if piece]
-        rest = self._flush(state)
-        return [rest] if rest else []
-
-    @staticmethod
-    def _flush(state: TorchReplyState) -> Segment | None:
-        rest = state.segmenter.flush()
-        state.text = state.segmenter.text
-        return rest
-
 
 def _triple(row: Tensor) -> tuple[float, float, float]:
     a, b, c = row.tolist()
     return a, b, c
-
-
-def _guarded(steps: Sequence[S], run: Callable[[Sequence[S]], list[R]]) -> list[R | StepFailure]:
-    """Run a batch; when it fails, run each step alone so that only the guilty one fails."""
-    if not steps:
-        return []
-    try:
-        return list(run(steps))
-    except Exception as error:
-        if len(steps) == 1:
-            return [StepFailure(error)]
-    alone = [_guarded([step], run) for step in steps]
-    return [result for results in alone for result in results]

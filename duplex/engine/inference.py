@@ -12,6 +12,7 @@ import torch
 
 from duplex.audio.pcm import resample
 from duplex.audio.wav import WavError, read_wav, write_wav
+from duplex.core.config import ROOT
 from duplex.core.errors import DuplexError
 from duplex.core.types import SamplingParams
 from duplex.engine.engine import TorchEngine
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="inference.py", description="Answer recordings, each in a fresh conversation.")
     top.add_argument("--input", type=Path, action="append", required=True, help="a WAV file or a folder of them")
     top.add_argument("--output", type=Path, required=True, help="a WAV file; a folder where there are several inputs")
-    top.add_argument("--checkpoint", "--model_path", type=Path, default=Path("checkpoints/tiny"))
+    top.add_argument("--checkpoint", "--model_path", type=Path, default=ROOT / "checkpoints" / "tiny")
     top.add_argument(
         "--llm", "--llm_path", type=Path, default=None, help="Hugging Face folder (default: CHECKPOINT/llm)"
     )

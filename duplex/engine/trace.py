@@ -50,6 +50,13 @@ class Trace:
         self.add("state_prob", probs)
         self.add("stat_out", REFERENCE_STATES[decision])
 
+    def written(self, hidden: Tensor, logits: Tensor, length: int, token: int) -> None:
+        """One token of a reply and what it was chosen by; `length`: positions in the LLM's KV-cache."""
+        self.add("reply_llm_out_last", hidden)
+        self.add("reply_logits", logits)
+        self.add("reply_kv_len", length)
+        self.add("reply_tokens", token)
+
     def caches(self, length: int, stream: StreamCaches) -> None:
         """What is carried to the next chunk; `length`: positions in the LLM's KV-cache."""
         self.add("kv_len", length)

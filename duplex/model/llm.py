@@ -1,4 +1,6 @@
-"""The text LLM: any Hugging Face causal LM, run over slots of a BranchPool.
+"""The text LLM: a Hugging Face causal LM, run over slots of a BranchPool.
+
+Any will do whose attention goes through transformers' attention interface: `load` tries it out and refuses others.
 
 Sequences of different lengths run as one ragged batch: their new positions lie packed behind one another on the
 time axis, so every linear layer sees one matrix, and the attention hook attends each sequence to its own slot.
@@ -8,6 +10,7 @@ Keys and values are written once into the slot and read back as views: nothing i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,8 @@ from duplex.model.caches import Branch, BranchPool
 
 ATTENTION_NAME = "duplex"
 PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+TRIAL_TOKENS = 5
+TRIAL_TOLERANCE = 0.1  # of the logits' norm: bfloat16 rounds to a few hundredths, another scale is far off
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -59,13 +64,18 @@ def slot_attention(
     attention_mask: Tensor | None,
     *,
     scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     duplex_batch: PackedBatch | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention hook for transformers: query [1, heads, positions, head_dim], key and value with kv_heads.
 
-    Returns [1, positions, heads, head_dim]. Without a batch it is plain causal attention.
+    Returns [1, positions, heads, head_dim]. Without a batch it is plain causal attention. Raises ValueError where
+    scores are to be capped (`softcap`) or to share their softmax with a sink (`s_aux`).
     """
+    if softcap is not None or s_aux is not None:
+        raise ValueError("capped attention scores and attention sinks are not supported")
     if duplex_batch is None:
         out = F.scaled_dot_product_attention(
             query,
@@ -107,19 +117,26 @@ class CausalLanguageModel:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
+        added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        special = {re.escape(token) for token in (*added, *tokenizer.all_special_tokens) if len(token) > 1}
+        # The first character of each, so that of overlapping ones none is missed; (?!) matches nothing.
+        self._special = re.compile(f"(?={'|'.join(sorted(special)) or '(?!)'}).", re.DOTALL)
         config = model.config
         self.hidden_size: int = config.hidden_size
         self.vocab_size: int = config.vocab_size
         self.layers: int = config.num_hidden_layers
         self.kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self.head_dim: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.body = model.model
+        self.body = model.base_model
         self.embedding: nn.Module = model.get_input_embeddings()
         self.head: nn.Module = model.get_output_embeddings()
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> CausalLanguageModel:
-        """Load a Hugging Face directory strictly. Raises CheckpointError naming what is missing or unexpected."""
+        """Load a Hugging Face directory strictly.
+
+        Raises CheckpointError naming what is missing or unexpected, or the architecture that cannot be run here.
+        """
         from transformers import AttentionInterface, AutoModelForCausalLM
         from transformers.utils import logging as transformers_logging
 
@@ -139,13 +156,36 @@ class CausalLanguageModel:
                 trust_remote_code=False,
             )
             tokenizer = load_tokenizer(folder)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError) as error:  # KeyError: it looks up its own attention
             raise CheckpointError(f"the language model in {folder} cannot be read: {error}") from error
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             names = sorted(str(name) for name in report.get(kind) or ())
             if names:
                 raise CheckpointError(f"{folder}: {kind.replace('_', ' ')}: {', '.join(names[:5])}")
-        return cls(model.to(device), tokenizer)
+        model = model.to(device)
+        try:
+            llm = cls(model, tokenizer)
+            llm._try_out()
+        except Exception as error:  # whatever a foreign architecture stumbles over
+            name = type(model).__name__
+            raise CheckpointError(f"{folder}: {name} cannot be run on our attention hook and cache: {error}") from error
+        return llm
+
+    @torch.no_grad()
+    def _try_out(self) -> None:
+        """A few tokens through our hook and cache, as transformers itself runs them. Raises ValueError otherwise."""
+        ids = list(range(TRIAL_TOKENS))
+        pool = self.new_pool(1, TRIAL_TOKENS)
+        branch = pool.acquire()
+        pieces = [self.forward(pool, [branch], [self.embed(part)])[0] for part in (ids[:-1], ids[-1:])]
+        if not all(bool(keys.any()) for keys in pool.k):
+            raise ValueError("not every layer keeps keys and values through the attention interface")
+        ours = self.logits(torch.cat(pieces))
+        self.model.set_attn_implementation("eager")
+        theirs = self.model(torch.tensor([ids], device=self.device), use_cache=False).logits[0].float()
+        self.model.set_attn_implementation(ATTENTION_NAME)
+        if float((ours - theirs).norm()) > TRIAL_TOLERANCE * float(theirs.norm()):
+            raise ValueError("its logits differ from those that transformers computes")
 
     @property
     def device(self) -> torch.device:
@@ -158,7 +198,20 @@ class CausalLanguageModel:
         return self.embedding.weight.dtype  # type: ignore[return-value]
 
     def new_pool(self, slots: int, max_length: int) -> BranchPool:
-        """Preallocated KV slots of this model's shape."""
+        """Preallocated KV slots of this model's shape.
+
+        Raises CheckpointError when they are longer than what our slots stand for: a sliding window forgets what a slot
+        keeps, and learned positions end with their table (rotary ones do not).
+        """
+        config = self.model.config
+        window = getattr(config, "sliding_window", None)
+        table = None if getattr(config, "rope_parameters", None) else getattr(config, "max_position_embeddings", None)
+        longest = min((limit for limit in (window, table) if limit is not None), default=max_length)
+        if max_length > longest:
+            raise CheckpointError(
+                f"{type(self.model).__name__} attends over {longest} tokens at most, so a conversation cannot hold "
+                f"{max_length} (--max-length)"
+            )
         return BranchPool(
             slots=slots,
             max_length=max_length,
@@ -170,9 +223,17 @@ class CausalLanguageModel:
         )
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, special tokens in it recognised, none added."""
+        """Token ids of `text`, special tokens in it recognised, none added. A user's text goes through `escaped`."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+    def escaped(self, text: str) -> str:
+        """A user's text with a space inside whatever `encode` would take for a special token, as for "<|im_end|>".
+
+        Not by `split_special_tokens`: that is a switch of the tokenizer which all threads share, and it knows no
+        exception for tokens of one character, such as a line break that is in the vocabulary only as a special token.
+        """
+        return self._special.sub(r"\g<0> ", text)
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         """Embeddings [tokens, hidden]."""
@@ -194,7 +255,7 @@ class CausalLanguageModel:
         hidden: Tensor = self.body(
             inputs_embeds=packed[None].to(self.dtype),
             position_ids=positions[None],
-            attention_mask={"full_attention": None, "sliding_attention": None},
+            attention_mask=None,
             use_cache=False,
             duplex_batch=PackedBatch(pool, spans, masks),
         ).last_hidden_state[0]

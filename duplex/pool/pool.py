@@ -44,8 +44,8 @@ class StepWithdrawnError(DuplexError):
 class ModelPool:
     """Any idle worker takes the most urgent batch of steps.
 
-    `engines` has one entry a worker; workers on one device share one engine. Use as an async context manager;
-    `submit` only from the event loop that entered it. The steps of one branch must not overlap: await each.
+    `engines` has one entry a worker, all with the same branches: the slots of one device. Use as an async context
+    manager; `submit` only from the event loop that entered it. The steps of one branch must not overlap: await each.
     """
 
     def __init__(

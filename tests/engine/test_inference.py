@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from duplex.audio.wav import WavError, read_wav, write_wav
-from duplex.engine.inference import main, plan
+from duplex.engine.inference import main, parser, plan
 
 FIXTURES = Path(__file__).parent.parent / "data" / "fixtures"
 MODEL = ["--checkpoint", str(FIXTURES / "freeze_tiny"), "--llm", str(FIXTURES / "llm_tiny"), "--max-text-tokens", "4"]
@@ -46,6 +46,12 @@ def test_bad_recordings_are_named(tmp_path, capsys, content, message):
     error = capsys.readouterr().err
     assert message in error
     assert "bad.wav" in error
+
+
+def test_the_shipped_checkpoint_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = parser().parse_args(["--input", "a.wav", "--output", "b.wav"])
+    assert (options.checkpoint / "server.json").is_file()
 
 
 def test_missing_checkpoint_is_named(tmp_path, capsys):

@@ -9,7 +9,7 @@ class FakeSocket {
     this.closed = false;
   }
   send(message) { this.sent.push(message); }
-  close() { this.closed = true; }
+  close(code) { this.closed = true; this.code = code; }
   json(type) { return this.sent.filter((m) => typeof m === "string").map((m) => JSON.parse(m)).filter((m) => m.type === type); }
   open() { this.onopen(); }
   receive(message) { this.onmessage({ data: JSON.stringify(message) }); }
@@ -19,12 +19,12 @@ class FakeSocket {
 
 const READY = { type: "ready", resume_token: "t1", resumed: false, epoch: 0, pts: 0, mic_pts: 0, session: {} };
 
-function newSession({ probe = "unreachable", ...options } = {}) {
+function newSession({ probe = "unreachable", now = () => performance.now(), ...options } = {}) {
   const sockets = [];
   const log = [];
   const heard = { epoch: 0, pts: 0, queuedMs: 0, underruns: 0 };
   const handlers = {
-    onPhase: (phase, detail) => log.push(detail?.code ? `${phase}:${detail.code}` : phase),
+    onPhase: (phase, detail) => log.push(detail ? `${phase}:${detail.code ?? detail.attempt}` : phase),
     onMessage: ({ type }) => log.push(type),
     onAudio: ({ pts }) => log.push(`audio:${pts}`),
     onFlush: () => log.push("flush"),
@@ -34,6 +34,7 @@ function newSession({ probe = "unreachable", ...options } = {}) {
     socket: () => sockets[sockets.push(new FakeSocket()) - 1],
     probe: async () => probe,
     random: () => 0.5,
+    now,
   };
   const session = new Session(
     { url: "ws://x/v1/duplex", inputRate: 16000, outputRate: 24000, heard: () => heard, ...options }, handlers, platform);
@@ -100,7 +101,7 @@ export async function test_a_dropped_connection_resumes() {
   sockets[0].audio({ epoch: 0, seq: 4, pts: 0, flags: 1 });
   heard.pts = 100;
   sockets[0].break(1006);
-  equal(log.at(-1), "reconnecting");
+  equal(log.at(-1), "reconnecting:1");
   await later(400);
   sockets[1].open();
   equal(sockets[1].json("hello")[0].resume, { token: "t1", last_seq: 4, played: { epoch: 0, pts: 100 } });
@@ -133,6 +134,32 @@ export async function test_delays_grow_and_a_second_loss_uses_the_new_token() {
   session.stop();
 }
 
+export function test_a_silent_connection_is_left_so_that_it_can_be_resumed() {
+  let time = 0;
+  const { session, sockets, log } = live({ now: () => time });
+  time = 10_001;
+  session.keepAlive();
+  equal(sockets[0].code, 3001); // 1000 would be goodbye
+  equal(log.at(-1), "reconnecting:1");
+  session.retryNow();
+  sockets[1].open();
+  equal(sockets[1].json("hello")[0].resume.token, "t1");
+  session.stop();
+  equal(sockets[1].code, 1000);
+}
+
+export function test_a_session_that_dies_as_soon_as_it_lives_is_retried_ever_more_slowly() {
+  const { session, sockets, log } = live();
+  for (const attempt of [1, 2, 3]) {
+    sockets.at(-1).break(1011);
+    equal(log.at(-1), `reconnecting:${attempt}`);
+    session.retryNow();
+    sockets.at(-1).open();
+    sockets.at(-1).receive(READY);
+  }
+  session.stop();
+}
+
 export async function test_a_cut_missed_while_away_flushes() {
   const { session, sockets, log } = live();
   sockets[0].break();
@@ -159,7 +186,7 @@ export function test_a_refused_resumption_starts_afresh() {
 export function test_fatal_errors_and_close_codes_end_with_their_reason() {
   for (const [code, close, reason] of [
     ["capacity", 4429, "capacity"], ["draining", 4503, "draining"], ["unauthorized", 4401, "unauthorized"],
-    ["idle", 4408, "idle"], [null, 4409, "replaced"], [null, 1000, "finished"],
+    ["idle", 4408, "idle"], ["internal", 1011, "internal"], ["too_slow", 1011, "too_slow"], [null, 4409, "replaced"], [null, 1000, "finished"],
   ]) {
     const { sockets, log } = live();
     if (code) sockets[0].receive({ type: "error", code, message: "", fatal: true });
