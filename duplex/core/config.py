@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,7 @@ from duplex.core.voice import END_SILENCE_MS, SPEECH_PROBABILITY
 
 ROOT = Path(__file__).resolve().parents[2]  # the repository
 ENV_PREFIX = "DUPLEX_"
+Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]  # what torch.Generator takes
 
 
 class Eagerness(StrEnum):
@@ -41,7 +42,7 @@ class Sampling(_Checked):
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_k: int = Field(default=1, ge=0, le=1000)
     top_p: float = Field(default=1.0, ge=0, le=1)
-    seed: int | None = None
+    seed: Seed | None = None
     max_text_tokens: int = Field(default=128, ge=1, le=1024)
 
     def params(self) -> SamplingParams:
@@ -64,7 +65,7 @@ class SamplingPatch(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_k: int | None = Field(default=None, ge=0, le=1000)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    seed: int | None = None
+    seed: Seed | None = None
     max_text_tokens: int | None = Field(default=None, ge=1, le=1024)
 
 
@@ -121,9 +122,9 @@ class ModelConfig(_Checked):
 
     checkpoint: Path = ROOT / "checkpoints" / "tiny"
     llm: Path | None = None  # the LLM's directory; `llm` inside the checkpoint when None
-    device: str = "auto"  # "auto": cuda when there is one
+    device: str = "auto"  # one a process; "auto": cuda when there is one
     max_length: int = Field(default=2048, ge=64)  # tokens a conversation can hold
-    workers: int | None = Field(default=None, ge=1, le=64)  # None: one per GPU, two on a CPU
+    workers: int | None = Field(default=None, ge=1, le=64)  # None: one on a GPU, two on a CPU
 
 
 class ServerConfig(_Checked):

@@ -63,7 +63,10 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The client introduces itself. Rates in Hz; `virtual_playback`: take audio as heard in real time."""
+    """The client introduces itself. Rates in Hz; `virtual_playback`: take audio as heard in real time.
+
+    ref: the client's name for this message, for errors about it.
+    """
 
     input_rate: int = 16000
     output_rate: int = 24000
@@ -71,6 +74,7 @@ class Hello:
     features: frozenset[str] = frozenset()
     session: SessionPatch = field(default_factory=SessionPatch)
     resume: Resume | None = None
+    ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,10 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """New settings from the next turn on."""
+    """New settings from the next turn on. `ref`: the client's name for this message, for errors about it."""
 
     patch: SessionPatch
+    ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

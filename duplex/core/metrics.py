@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+_DELAY_BUCKETS_SEC = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _STEP_BUCKETS_SEC = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _LATENCY_BUCKETS_SEC = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.3, 1.6, 2.0, 3.0, 5.0)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
@@ -16,9 +17,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.sessions = Gauge("duplex_sessions", "Live sessions", registry=self.registry)
         self.connections = Gauge("duplex_connections", "Open WebSocket connections", registry=self.registry)
-        self.loop_delay_sec = Gauge(
+        self.loop_delay_sec = Histogram(
             "duplex_event_loop_delay_seconds",
-            "Largest delay of the event loop lately",
+            "How late the event loop woke a task",
+            buckets=_DELAY_BUCKETS_SEC,
             registry=self.registry,
         )
         self.queue_depth = Gauge("duplex_step_queue_depth", "Steps waiting", registry=self.registry)

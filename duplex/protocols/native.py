@@ -42,6 +42,7 @@ from duplex.core.events import (
 )
 from duplex.protocols.native_schema import (
     CLIENT_TYPES,
+    MAX_ECHO_CHARS,
     MAX_TEXT_CHARS,
     ByeMessage,
     ClientMessage,
@@ -130,7 +131,7 @@ class NativeProtocol:
             error = ErrorEvent("bad_json", "a text frame must hold one JSON object with a `type`")
             return error if self._greeted else self._expected_hello(None)
         reference = decoded.get("id") if isinstance(decoded.get("id"), str) else None
-        ref = reference[:64] if reference else None
+        ref = reference[:MAX_ECHO_CHARS] if reference else None
         kind: str = decoded["type"]
         if not self._greeted and kind != "hello":
             return self._expected_hello(ref)
@@ -178,6 +179,7 @@ class NativeProtocol:
                     features=frozenset(message.features) & frozenset(FEATURES),
                     session=message.session or SessionPatch(),
                     resume=resume,
+                    ref=message.id,
                 )
             case PlayedMessage():
                 return Played(message.epoch, message.pts, message.queued_ms, message.underruns)
@@ -186,7 +188,7 @@ class NativeProtocol:
             case SayMessage():
                 return Say(message.text, message.role)
             case UpdateMessage():
-                return Update(message.session)
+                return Update(message.session, message.id)
             case PingMessage():
                 return Ping(message.t)
             case ByeMessage():
@@ -223,13 +225,13 @@ class NativeProtocol:
     # --- out ---------------------------------------------------------------------------------------------
 
     def encode(self, event: ServerEvent) -> str | bytes:
-        """A server event as a WebSocket message."""
+        """A server event as a WebSocket message. JSON is ASCII, because what it repeats need not be valid Unicode."""
         if isinstance(event, AgentAudio):
             flags = (FLAG_FIRST if event.first else 0) | (FLAG_LAST if event.last else 0)
             return AudioHeader(KIND_AGENT, flags, event.epoch, event.seq, event.pts).pack() + int16_bytes(event.pcm)
         if isinstance(event, Ready):
             self._next_pts = event.mic_pts if event.resumed else None
-        return json.dumps(_encoded(event), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(_encoded(event), separators=(",", ":"))
 
     @property
     def mic_pts(self) -> int:

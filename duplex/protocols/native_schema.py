@@ -12,12 +12,17 @@ from duplex.core.events import SayRole
 
 MAX_TEXT_CHARS = 2000
 MAX_PTS = (1 << 63) - 1
+MAX_ECHO_CHARS = 64  # of what is sent back as it came
+
+
+_EchoedInt = Annotated[int, Field(ge=-MAX_PTS, le=MAX_PTS)]
+_EchoedText = Annotated[str, Field(max_length=MAX_ECHO_CHARS)]
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
-    id: str | None = Field(default=None, max_length=64)
+    id: str | None = Field(default=None, max_length=MAX_ECHO_CHARS)
 
 
 class AudioFormat(BaseModel):
@@ -97,7 +102,7 @@ class PingMessage(_Message):
     """Clock question."""
 
     type: Literal["ping"]
-    t: float | int | str | None = None
+    t: float | _EchoedInt | _EchoedText | None = None
 
 
 class ByeMessage(_Message):

@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
     add("--port", type=int, help="port to listen on (8765)")
     add("--checkpoint", "--model_path", dest="model.checkpoint", metavar="DIR", help="model (checkpoints/tiny)")
     add("--llm", "--llm_path", dest="model.llm", metavar="DIR", help="its LLM (DIR/llm)")
-    add("--device", dest="model.device", help="cpu, cuda, cuda:1, ... (auto)")
-    add("--workers", "--llm_exec_nums", dest="model.workers", type=int, help="one per GPU, two on a CPU")
+    add("--device", dest="model.device", help="cpu, cuda, cuda:1, ...: one (auto: a GPU if there is one)")
+    add("--workers", "--llm_exec_nums", dest="model.workers", type=int, help="one on a GPU, two on a CPU")
     add("--max-length", dest="model.max_length", type=int, help="tokens a conversation can hold (2048)")
     add("--max-sessions", "--max_users", dest="max_sessions", type=int, help="(8)")
     add("--idle-timeout", "--timeout", dest="idle_timeout_sec", type=float, metavar="SEC", help="(300)")
@@ -76,17 +76,21 @@ def with_checkpoint_instructions(config: ServerConfig, own: str) -> ServerConfig
 
 
 def load_engines(config: ServerConfig) -> list[TorchEngine]:
-    """One entry a worker; workers on one device share the engine. Raises CheckpointError, ConfigError."""
+    """The same engine for every worker. Raises CheckpointError, ConfigError.
+
+    One device a process: conversations are slots in its memory, which a worker elsewhere could not read.
+    """
     device = config.model.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(device).type
+        where = torch.device(device)
     except RuntimeError as error:
         raise ConfigError(f"model.device: there is no device {device!r}") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"model.device: {device!r} was asked for, but this machine has no usable GPU")
-    if kind == "cpu":
+    gpus = torch.cuda.device_count()
+    if where.type == "cuda" and (where.index or 0) >= gpus:
+        raise ConfigError(f"model.device: {device!r} was asked for, but this machine has {gpus} usable GPUs")
+    if where.type == "cpu":
         torch.set_num_threads(1)  # workers are the parallelism
     engine = TorchEngine.load(
         config.model.checkpoint,
@@ -95,7 +99,7 @@ def load_engines(config: ServerConfig) -> list[TorchEngine]:
         slots=SLOTS_A_SESSION * config.max_sessions,
         max_length=config.model.max_length,
     )
-    workers = config.model.workers or (CPU_WORKERS if kind == "cpu" else 1)
+    workers = config.model.workers or (CPU_WORKERS if where.type == "cpu" else 1)
     return [engine] * workers
 
 

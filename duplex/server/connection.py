@@ -10,8 +10,19 @@ from websockets.exceptions import ConnectionClosed
 
 from duplex.core.clock import Clock
 from duplex.core.config import ServerConfig
-from duplex.core.errors import CapacityError
-from duplex.core.events import AgentAudio, ClientBye, ErrorEvent, Hello, Ready, ServerBye, ServerEvent
+from duplex.core.errors import BranchOverflowError, CapacityError
+from duplex.core.events import (
+    AgentAudio,
+    ClientBye,
+    ErrorEvent,
+    Hello,
+    Ready,
+    Resume,
+    Say,
+    ServerBye,
+    ServerEvent,
+    Update,
+)
 from duplex.protocols.native import FEATURES, NativeProtocol
 from duplex.session.registry import Seat, SessionRegistry
 
@@ -60,9 +71,13 @@ class Connection:
         seat: Seat | None = None
         farewell = Farewell(1006, "gone", keep=True)
         try:
-            hello = await self._greeting()
-            seat = await self._seat(hello)
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._obey())
+                gone = tasks.create_task(self._notice_close())
+                hello = await self._greeting()
+                seat, resume = await self._sit(hello)
+                await self._welcome(seat, hello, resume)
+                gone.cancel()  # from here on the reader notices, in its turn
                 tasks.create_task(self._read(seat))
                 tasks.create_task(self._write(seat))
                 tasks.create_task(self._watch(seat))
@@ -74,18 +89,27 @@ class Connection:
             farewell = Farewell(1006, "gone", keep=not clean)
         finally:
             self._ended.cancel()
-            if seat is not None and farewell.code != CLOSE_TAKEN_OVER:
-                seat.mic_pts = self._protocol.mic_pts
-                if farewell.keep and not seat.session.failed and not self._registry.draining:
-                    self._registry.detach(seat)
-                else:
-                    await self._registry.close(seat)
+            if seat is not None:
+                await self._registry.leave(seat, self, mic_pts=self._protocol.mic_pts, keep=farewell.keep)
         await self._close(farewell)
 
     def end(self, farewell: Farewell) -> None:
         """Make the connection end, from outside."""
         if not self._ended.done():
             self._ended.set_result(farewell)
+
+    def unseat(self) -> None:
+        """Another connection has resumed the session."""
+        self.end(Farewell(CLOSE_TAKEN_OVER, "resumed elsewhere"))
+
+    async def _obey(self) -> None:
+        """End the connection when told to."""
+        raise await self._ended
+
+    async def _notice_close(self) -> None:
+        """End the connection when the client is gone."""
+        await self._socket.wait_closed()
+        raise Farewell(1006, "gone", keep=True)
 
     # --- beginning ---------------------------------------------------------------------------------------
 
@@ -102,33 +126,36 @@ class Connection:
             await self._tell(ErrorEvent("bad_hello", "no hello came", fatal=True, close_code=CLOSE_BAD_HELLO))
         raise Farewell(CLOSE_NORMAL, "gone before hello")
 
-    async def _seat(self, hello: Hello) -> Seat:
-        seat = None
+    async def _sit(self, hello: Hello) -> tuple[Seat, Resume | None]:
+        """A seat, and what is to be taken up there if it is not a fresh one."""
         if self._registry.draining:
             error = ErrorEvent("draining", "the server is stopping", fatal=True)
             raise Farewell(CLOSE_DRAINING, "draining", error)
         if hello.resume is not None:
-            seat = self._registry.resume(hello, hello.resume)
-            if seat is None:
-                await self._tell(ErrorEvent("resume_refused", "this session cannot be resumed; here is a fresh one"))
-        resumed = seat is not None
-        if seat is None:
-            try:
-                seat = await self._registry.open(hello)
-            except CapacityError as full:
-                error = ErrorEvent("capacity", str(full), fatal=True)
-                raise Farewell(CLOSE_CAPACITY, "capacity", error) from full
-        seat.unseat = lambda: self.end(Farewell(CLOSE_TAKEN_OVER, "resumed elsewhere"))
+            seat = self._registry.resume(hello, hello.resume, self)
+            if seat is not None:
+                return seat, hello.resume
+            text = "this session cannot be resumed; here is a fresh one"
+            await self._tell(ErrorEvent("resume_refused", text, ref=hello.ref))
         try:
-            await self._tell(self._ready(seat, resumed))
-        except ConnectionClosed:
-            self._registry.detach(seat)
-            raise
-        if resumed and hello.resume is not None:
-            seat.session.resume(hello.resume)
-        return seat
+            return await self._registry.open(hello, self), None
+        except CapacityError as full:
+            error = ErrorEvent("capacity", str(full), fatal=True)
+            raise Farewell(CLOSE_CAPACITY, "capacity", error) from full
+        except BranchOverflowError as long:
+            text = f"session.instructions: {long}"
+            error = ErrorEvent("bad_hello", text, fatal=True, ref=hello.ref)
+            raise Farewell(CLOSE_BAD_HELLO, "bad hello", error) from long
 
-    def _ready(self, seat: Seat, resumed: bool) -> Ready:
+    async def _welcome(self, seat: Seat, hello: Hello, resume: Resume | None) -> None:
+        if resume is None:
+            await self._tell(self._ready(seat, resumed=False))
+            return
+        seat.session.adopt(hello.session, hello.ref)
+        await self._tell(self._ready(seat, resumed=True))
+        seat.session.resume(resume)
+
+    def _ready(self, seat: Seat, *, resumed: bool) -> Ready:
         session = seat.session
         return Ready(
             session_id=session.id,
@@ -152,6 +179,10 @@ class Connection:
     async def _read(self, seat: Seat) -> None:
         async for message in self._socket:
             event = self._protocol.receive(message)
+            if isinstance(event, Say | Update):
+                await seat.session.room()
+            if seat.sitter is not self:
+                return
             if isinstance(event, ErrorEvent):
                 seat.session.outbox.put(event)
             elif isinstance(event, ClientBye):
@@ -163,7 +194,10 @@ class Connection:
     async def _write(self, seat: Seat) -> None:
         outbox = seat.session.outbox
         while True:
-            event = await outbox.get()
+            await outbox.filled()
+            if seat.sitter is not self:
+                return
+            event = outbox.get_nowait()
             if isinstance(event, AgentAudio) and event.epoch != seat.session.playout.epoch:
                 continue  # cut while it waited
             if outbox.overflowed:
@@ -172,16 +206,14 @@ class Connection:
             await self._tell(event)
 
     async def _watch(self, seat: Seat) -> None:
-        """End the connection when it is idle for too long, or when told to."""
+        """End the connection when it is idle for too long."""
         idle = self._config.idle_timeout_sec
         while True:
             left = seat.session.last_activity_sec + idle - self._clock.now()
             if left <= 0:
                 error = ErrorEvent("idle", f"nothing was heard or said for {idle:g} s", fatal=True)
                 raise Farewell(CLOSE_IDLE, "idle", error)
-            done, _ = await asyncio.wait([self._ended], timeout=left)
-            if done:
-                raise self._ended.result()
+            await asyncio.sleep(left)
 
     async def _tell(self, event: ServerEvent) -> None:
         try:

@@ -81,12 +81,13 @@ class Pages:
 
     def _file(self, path: str) -> Response:
         missing = refuse(HTTPStatus.NOT_FOUND, "not_found", "no such page")
-        if "\0" in path:
+        try:
+            file = (self._root / path.lstrip("/")).resolve()
+            if file == self._root:
+                file = self._root / "index.html"
+            content_type = MIME_TYPES.get(file.suffix)
+            if content_type is None or not file.is_relative_to(self._root) or not file.is_file():
+                return missing
+            return respond(HTTPStatus.OK, file.read_bytes(), content_type)
+        except (OSError, ValueError):  # a name that no file can have, or a file that may not be read
             return missing
-        file = (self._root / path.lstrip("/")).resolve()
-        if file == self._root:
-            file = self._root / "index.html"
-        content_type = MIME_TYPES.get(file.suffix)
-        if content_type is None or not file.is_relative_to(self._root) or not file.is_file():
-            return missing
-        return respond(HTTPStatus.OK, file.read_bytes(), content_type)

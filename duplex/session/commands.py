@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from duplex.session import dialogue as d
 from duplex.session.reply import Reply
 
-LINE_BACKLOG = 24  # commands the line may be behind before listening waits
+LINE_BACKLOG = 24  # commands the line may be behind before who would add to it waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,15 @@ class EndReply:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """A new conversation, because the instructions changed."""
+    """A new conversation, because the instructions are to change. `ref`: the name of the message that asked for it."""
+
+    instructions: str
+    ref: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAt:
-    """OpenTurn with the heard length at the moment of onset (None: everything)."""
+    """OpenTurn with the heard length at the moment of onset (None: nothing was being said)."""
 
     action: d.OpenTurn
     keep: int | None
@@ -38,7 +41,9 @@ Command = d.Action | EndReply | Restart | OpenAt
 
 
 class CommandQueue:
-    """Commands of one line. `put` never waits; who listens waits for `room`, so that the queue stays bounded."""
+    """Commands of one line. `put` never waits; who listens to the microphone or reads what the client types waits
+    for `room`, so that the queue stays bounded.
+    """
 
     def __init__(self) -> None:
         self._commands: deque[Command] = deque()

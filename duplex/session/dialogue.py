@@ -110,6 +110,17 @@ class OpenTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class ReopenTurn:
+    """The reply was heard to its end while the turn was open: fork again behind it and replay `first`..`last` without
+    a verdict; of a very long turn, what the microphone still has.
+    """
+
+    turn: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContinueTurn:
     """Take the line back to before the withdrawn reply and feed it chunks `first`..`last`."""
 
@@ -191,4 +202,16 @@ class Announce:
     turn: int
 
 
-Action = OpenTurn | ContinueTurn | Feed | TakeTurn | DropTurn | Respond | AnswerTyped | SpeakText | CutReply | Announce
+Action = (
+    OpenTurn
+    | ReopenTurn
+    | ContinueTurn
+    | Feed
+    | TakeTurn
+    | DropTurn
+    | Respond
+    | AnswerTyped
+    | SpeakText
+    | CutReply
+    | Announce
+)

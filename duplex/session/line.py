@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from duplex.core.clock import Clock
+from duplex.core.errors import BranchOverflowError, DuplexError
 from duplex.engine.steps import ListenResult, ListenStep, PrefillStep
 from duplex.model.caches import Branch, StreamCaches
 from duplex.pool.pool import ModelPool
@@ -23,7 +24,8 @@ ROOM_TOKENS = 512
 class ConversationLine:
     """Branches of one session. One coroutine at a time calls its methods.
 
-    `turn` is the fork an open user turn is fed into, None when there is none or it was taken.
+    `turn` is the fork an open user turn is fed into, None when there is none or it was taken. `instructions` is the
+    system prompt of the conversation.
     """
 
     def __init__(self, session_id: str, pool: ModelPool, store: SessionStore, clock: Clock) -> None:
@@ -32,6 +34,7 @@ class ConversationLine:
         self._store = store
         self._clock = clock
         self._committed: Branch | None = None
+        self.instructions = ""
         self.turn: Branch | None = None
         self._turn_start = 0
         self._taken = False
@@ -47,25 +50,46 @@ class ConversationLine:
     @property
     def crowded(self) -> bool:
         """Whether another turn might outgrow the slot."""
-        room = min(ROOM_TOKENS, self._store.max_length // ROOM_FRACTION)
-        return self.committed.length + room > self._store.max_length
+        return self.committed.length + self._room > self._store.max_length
+
+    @property
+    def _room(self) -> int:
+        return min(ROOM_TOKENS, self._store.max_length // ROOM_FRACTION)
 
     async def start(self, instructions: str) -> None:
-        """Begin a conversation with a system prompt; one that was begun before is forgotten."""
-        self._store.release_all(self._session_id)
-        self.turn = None
+        """Begin a conversation with a system prompt; one that was begun before is forgotten, unless this fails.
+
+        Raises BranchOverflowError when the prompt leaves no room for a turn.
+        """
+        fresh = self._store.create(self._session_id)
+        try:
+            await self._prefill(fresh, "system", instructions)
+            if fresh.length + self._room > self._store.max_length:
+                raise BranchOverflowError(
+                    f"{fresh.length} tokens; a conversation holds {self._store.max_length}, "
+                    f"of which {self._room} must be left for a turn"
+                )
+        except DuplexError:
+            self._store.release(self._session_id, fresh)
+            raise
+        self.drop_turn(taken=False)
+        if self._committed is not None:
+            self._store.release(self._session_id, self._committed)
+        self._committed = fresh
+        self.instructions = instructions
         self._before_reply = None
-        self._committed = self._store.create(self._session_id)
-        await self.prefill("system", instructions)
         self._taken = False
         self._first = True
-        self._turn_start = self._committed.length
+        self._turn_start = fresh.length
 
-    async def prefill(self, role: str, text: str) -> None:
-        """Put text into the conversation."""
+    async def put_user_text(self, text: str) -> None:
+        """Put a typed turn of the user into the conversation. Raises BranchOverflowError."""
+        await self._prefill(self.committed, "user", text)
+
+    async def _prefill(self, branch: Branch, role: str, text: str) -> None:
         await self._pool.submit(
             StepKind.PREFILL,
-            PrefillStep(self.committed, role, text),
+            PrefillStep(branch, role, text),
             deadline=self._clock.now() + PREFILL_DUE_SEC,
             session_id=self._session_id,
         )

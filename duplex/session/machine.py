@@ -29,6 +29,7 @@ from duplex.session.dialogue import (
     Feed,
     ListeningFailed,
     OpenTurn,
+    ReopenTurn,
     ReplyAudible,
     ReplyEnded,
     ReplyStarted,
@@ -47,6 +48,7 @@ PREROLL_CHUNKS = 6  # replayed into a new turn (fixture quirk 15)
 class UserTurn:
     """A turn the user has begun and that is not yet decided. Chunks are counted on the session's audio clock.
 
+    first_chunk: where it begins, preroll included.
     resumed: it was answered already, but the user went on before the answer could be heard.
     taken: it has interrupted the agent; the conversation goes on from it whatever is decided.
     """
@@ -111,9 +113,7 @@ class DialogueMachine:
                     self.reply.audible = True
                 actions = []
             case ReplyEnded(generation):
-                if self._is_current(generation):
-                    self.reply = None
-                actions = []
+                actions = self._reply_ended(generation)
             case ClientInterrupted():
                 actions = self._cut(CutReason.CLIENT, keep_heard=True)
             case UserTyped(text):
@@ -161,7 +161,7 @@ class DialogueMachine:
         self._onset = VoiceActivity()
         self.turn = opened
         self.user = UserActivity.SPEAKING
-        first = max(self._decided_until, event.index - PREROLL_CHUNKS, 0)
+        first = opened.first_chunk = max(self._decided_until, event.index - PREROLL_CHUNKS, 0)
         self._decided_until = event.index + 1
         reply = self.reply
         if reply is not None and reply.answers_speech and not reply.audible:
@@ -253,6 +253,15 @@ class DialogueMachine:
         if self._is_current(generation) and self.reply is not None:
             self.reply.started = True
         return []
+
+    def _reply_ended(self, generation: int) -> list[Action]:
+        if not self._is_current(generation):
+            return []
+        self.reply = None
+        turn = self.turn
+        if turn is None or turn.taken:
+            return []
+        return [ReopenTurn(turn.number, turn.first_chunk, self._decided_until - 1)]
 
     def _cut(self, reason: CutReason, *, keep_heard: bool = False, withdrawn: bool = False) -> list[Action]:
         if self.reply is None:

@@ -13,7 +13,7 @@ MAX_AUDIO_FRAMES = 25  # 1 s at 40 ms a frame
 
 
 class Outbox:
-    """Bounded queue of server events, one reader.
+    """Bounded queue of server events for one reader, who awaits `filled` and takes with `get_nowait`.
 
     Full of events: traces are dropped first, then `overflowed` is set and the client counts as too slow.
     Audio is bounded by its own count; the playout waits until `room_made` is called.
@@ -23,7 +23,7 @@ class Outbox:
         self._room_made = room_made
         self._events: deque[ServerEvent] = deque()
         self._audio = 0
-        self._filled = asyncio.Event()
+        self._came = asyncio.Event()
         self.overflowed = False
 
     def put(self, event: ServerEvent) -> None:
@@ -36,7 +36,7 @@ class Outbox:
         if isinstance(event, AgentAudio):
             self._audio += 1
         self._events.append(event)
-        self._filled.set()
+        self._came.set()
 
     @property
     def audio_room(self) -> bool:
@@ -53,15 +53,14 @@ class Outbox:
         self.drop_audio()
         self._events = deque(event for event in self._events if not isinstance(event, TextDelta))
 
-    async def get(self) -> ServerEvent:
-        """The next event, in order. Cancelling loses none."""
+    async def filled(self) -> None:
+        """Wait until there is an event."""
         while not self._events:
-            self._filled.clear()
-            await self._filled.wait()
-        return self.get_nowait()
+            self._came.clear()
+            await self._came.wait()
 
     def get_nowait(self) -> ServerEvent:
-        """The next event. Raises IndexError when there is none."""
+        """The next event, in order. Raises IndexError when there is none."""
         event = self._events.popleft()
         if isinstance(event, AgentAudio):
             if not self.audio_room:

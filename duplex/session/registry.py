@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from duplex.core.clock import Clock
 from duplex.core.config import ServerConfig
@@ -20,17 +20,23 @@ from duplex.session.store import SessionStore
 log = logging.getLogger(__name__)
 
 
-@dataclass
+class Sitter(Protocol):
+    """Who sits at a seat: a connection."""
+
+    def unseat(self) -> None:
+        """Another one has sat down here: end, and touch the session no more."""
+
+
+@dataclass(eq=False)
 class Seat:
-    """A session and who sits at it. `unseat` tells the present connection that another one took over."""
+    """A session and who sits at it, None while it waits for a resume. Only the sitter may take from the outbox."""
 
     session: Session
     token: str
     task: asyncio.Task[None]
-    attached: bool = True
+    sitter: Sitter | None
     mic_pts: int = 0
     detached_sec: float = 0.0
-    unseat: Callable[[], None] | None = None
     expiry: asyncio.TimerHandle | None = field(default=None, repr=False)
 
 
@@ -55,17 +61,19 @@ class SessionRegistry:
     @property
     def full(self) -> bool:
         """Whether a new session would be refused."""
-        return sum(seat.attached for seat in self._seats.values()) >= self._config.max_sessions
+        return sum(seat.sitter is not None for seat in self._seats.values()) >= self._config.max_sessions
 
     @property
     def busy(self) -> bool:
         """Whether any session with a connection is in the middle of something."""
-        return any(seat.attached and seat.session.busy for seat in self._seats.values())
+        return any(seat.sitter is not None and seat.session.busy for seat in self._seats.values())
 
-    async def open(self, hello: Hello) -> Seat:
-        """A new session. Raises CapacityError when all are taken by live connections."""
+    async def open(self, hello: Hello, sitter: Sitter) -> Seat:
+        """A new session. Raises CapacityError when all are taken by live connections, BranchOverflowError when the
+        instructions are too long.
+        """
         while len(self._seats) >= self._config.max_sessions:
-            waiting = [seat for seat in self._seats.values() if not seat.attached]
+            waiting = [seat for seat in self._seats.values() if seat.sitter is None]
             if not waiting:
                 self._metrics.refusals.labels("capacity").inc()
                 raise CapacityError(f"all {self._config.max_sessions} sessions are taken")
@@ -81,36 +89,55 @@ class SessionRegistry:
             max_lead_ms=self._config.max_lead_ms,
         )
         task = asyncio.create_task(session.run(), name=f"{session.id} run")
-        seat = Seat(session, secrets.token_urlsafe(24), task)
+        seat = Seat(session, secrets.token_urlsafe(24), task, sitter)
         self._seats[seat.token] = seat
         self._metrics.sessions.set(len(self._seats))
+        try:
+            await session.begun()
+        except BaseException:
+            await self.close(seat)
+            raise
         log.info("session opened", extra={"session": session.id})
         return seat
 
-    def resume(self, hello: Hello, resume: Resume) -> Seat | None:
-        """The session of a resume token, with a new token, if it still waits and the audio formats agree."""
+    def resume(self, hello: Hello, resume: Resume, sitter: Sitter) -> Seat | None:
+        """The session of a resume token, with a new token, if it still lives and the audio formats agree.
+
+        Who sits there is unseated; the session is paused until its `resume` is called.
+        """
         seat = self._seats.get(resume.token)
         if seat is None or seat.task.done():
             return None
         old = seat.session.hello
         if (old.input_rate, old.output_rate) != (hello.input_rate, hello.output_rate):
             return None
-        if seat.attached and seat.unseat is not None:
-            seat.unseat()
+        if seat.sitter is not None:
+            seat.sitter.unseat()
+            seat.session.pause()
         if seat.expiry is not None:
             seat.expiry.cancel()
         del self._seats[seat.token]
         seat.token = secrets.token_urlsafe(24)
         self._seats[seat.token] = seat
-        seat.attached = True
-        seat.unseat = None
+        seat.sitter = sitter
         log.info("session resumed", extra={"session": seat.session.id})
         return seat
 
-    def detach(self, seat: Seat) -> None:
-        """The connection is gone without a goodbye: keep the session for the grace period."""
-        seat.attached = False
-        seat.unseat = None
+    async def leave(self, seat: Seat, sitter: Sitter, *, mic_pts: int, keep: bool) -> None:
+        """The connection is gone; `keep` (it said no goodbye) keeps the session for the grace period.
+
+        mic_pts: from where the microphone goes on counting. Nothing happens when another one has sat down.
+        """
+        if seat.sitter is not sitter:
+            return
+        seat.mic_pts = mic_pts
+        if keep and not seat.session.failed and not self.draining:
+            self._detach(seat)
+        else:
+            await self.close(seat)
+
+    def _detach(self, seat: Seat) -> None:
+        seat.sitter = None
         seat.detached_sec = self._clock.now()
         seat.session.pause()
         window = self._config.resume_window_sec
@@ -133,6 +160,7 @@ class SessionRegistry:
             await asyncio.wait(self._closing)
 
     def _expire(self, seat: Seat) -> None:
+        del self._seats[seat.token]  # at once: nobody may resume what is about to be cancelled
         task = asyncio.get_running_loop().create_task(self.close(seat))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

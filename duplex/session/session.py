@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from duplex.core.clock import Clock
-from duplex.core.config import SessionConfig
+from duplex.core.config import SessionConfig, SessionPatch
 from duplex.core.errors import BranchOverflowError, DuplexError
 from duplex.core.events import (
     ClientEvent,
@@ -64,6 +64,8 @@ class Session:
         self.hello = hello
         self.failed = False
         self._touched_sec = clock.now()
+        self._begun = asyncio.Event()
+        self._refusal: BranchOverflowError | None = None
         self._store = store
         self._clock = clock
         self._metrics = metrics
@@ -87,6 +89,16 @@ class Session:
 
     # --- what the connection calls -----------------------------------------------------------------------
 
+    async def begun(self) -> None:
+        """Wait until the conversation has begun. Raises BranchOverflowError when the instructions are too long."""
+        await self._begun.wait()
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def room(self) -> None:
+        """Wait while the line is too far behind; to be awaited before a Say or Update is handled."""
+        await self._commands.room()
+
     def handle(self, event: ClientEvent) -> None:
         """Take what the client sent. Never waits."""
         match event:
@@ -105,8 +117,8 @@ class Session:
                     self._let(d.ClientInterrupted())
             case Say(text, role):
                 self._let(d.UserTyped(text) if role is SayRole.USER else d.AgentTold(text))
-            case Update(patch):
-                self._update(self.config.patched(patch))
+            case Update():
+                self._update(event)
             case _:
                 pass
         self._touched_sec = self._clock.now()
@@ -115,6 +127,11 @@ class Session:
         """The connection is gone; the session stays and speaks to nobody."""
         self.playout.pause(self._clock.now())
         self.outbox.drop_playout()
+
+    def adopt(self, patch: SessionPatch, ref: str | None) -> None:
+        """Make the settings of a client that comes back hold, like an update where they differ."""
+        if self.config.patched(patch) != self.config:
+            self._update(Update(patch, ref))
 
     def resume(self, resume: Resume) -> None:
         """The client is back: what it lacks is sent again, then the reply goes on."""
@@ -141,7 +158,8 @@ class Session:
         A fault ends the session with a fatal error event; it never reaches another session.
         """
         try:
-            await self._line.start(self.config.instructions)
+            if not await self._begin():
+                return
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._hear(), name=f"{self.id} hear")
@@ -152,7 +170,17 @@ class Session:
             log.exception("session failed", extra={"session": self.id, "cause": type(error).__name__})
             self.outbox.put(ErrorEvent("internal", "a fault of the server", fatal=True, close_code=1011))
         finally:
+            self._begun.set()
             self._store.release_all(self.id)
+
+    async def _begin(self) -> bool:
+        try:
+            await self._line.start(self.config.instructions)
+        except BranchOverflowError as error:
+            self._refusal = error
+            return False
+        self._begun.set()
+        return True
 
     # --- hearing -----------------------------------------------------------------------------------------
 
@@ -217,15 +245,20 @@ class Session:
         speech_ms = self._machine.turn.voice.speech_ms if self._machine.turn is not None else 0.0
         self._speaking.note_onset(self._microphone.last_speech_sec - speech_ms / 1000)
 
-    def _update(self, config: SessionConfig) -> None:
-        restart = config.instructions != self.config.instructions
+    def _update(self, update: Update) -> None:
+        """Settings hold at once; new instructions when the line gets there, and are answered then."""
+        before = self.config.instructions
+        self._configure(self.config.patched(update.patch))
+        if self.config.instructions == before:
+            self.outbox.put(Updated(self.config))
+            return
+        self._let(d.ClientInterrupted())
+        if self._machine.turn is not None:
+            self._let(d.ListeningFailed(self._machine.turn.number))
+        self._commands.put(Restart(self.config.instructions, update.ref))
+
+    def _configure(self, config: SessionConfig) -> None:
         self.config = self._machine.config = config
-        if restart:
-            self._let(d.ClientInterrupted())
-            if self._machine.turn is not None:
-                self._let(d.ListeningFailed(self._machine.turn.number))
-            self._commands.put(Restart())
-        self.outbox.put(Updated(config))
 
     # --- the line ----------------------------------------------------------------------------------------
 
@@ -240,13 +273,16 @@ class Session:
 
     async def _carry_out(self, command: Command) -> None:
         match command:
-            case OpenAt():
-                await self._open_turn(command)
+            case OpenAt(d.OpenTurn(turn, first, last), keep):
+                await self._fork(keep)
+                await self._replay(turn, first, last)
+                await self._listen(turn, last)
             case d.Feed(turn, index):
                 await self._listen(turn, index)
+            case d.ReopenTurn(_, first, last):
+                await self._reopen(first, last)
             case d.ContinueTurn(turn, first, last):
-                for index in range(first, last):
-                    await self._listen(turn, index, forced=True)
+                await self._replay(turn, first, last)
                 await self._listen(turn, last)
             case d.TakeTurn():
                 self._line.take_turn()
@@ -260,34 +296,52 @@ class Session:
                 self._begin_reply(turn, generation)
             case d.AnswerTyped(turn, generation, text):
                 await self._make_room()
-                await self._line.prefill("user", text)
+                await self._line.put_user_text(text)
                 self._begin_reply(turn, generation)
             case d.SpeakText(turn, generation, text):
                 await self._make_room()
                 self._begin_reply(turn, generation, text)
             case Restart():
-                await self._line.start(self.config.instructions)
+                await self._restart(command)
             case _:
                 raise TypeError(f"the line does not know {command!r}")
 
-    async def _open_turn(self, command: OpenAt) -> None:
-        action, keep = command.action, command.keep
+    async def _fork(self, keep: int | None) -> None:
+        """Fork the conversation for a turn, at `keep` tokens; None: all of it, but for a reply that runs by now."""
         if self._line.crowded and self._speaking.idle:
             await self._make_room()
             keep = None
-        await self._line.open_turn(keep)
-        for index in range(action.first, action.last):
-            await self._listen(action.turn, index, forced=True)
-        await self._listen(action.turn, action.last)
+        await self._line.open_turn(keep if keep is not None else self._speaking.unheard_length())
+
+    async def _reopen(self, first: int, last: int) -> None:
+        """The chunks were judged and traced when they came."""
+        await self._fork(None)
+        for index in range(first, last + 1):
+            if (features := self._microphone.features(index)) is not None:
+                await self._line.listen(features)
+
+    async def _replay(self, turn: int, first: int, end: int) -> None:
+        """Chunks `first`..`end - 1` into the turn; their verdicts are ignored (fixture quirk 16)."""
+        for index in range(first, end):
+            await self._listen(turn, index, forced=True)
+
+    async def _restart(self, command: Restart) -> None:
+        try:
+            await self._line.start(command.instructions)
+        except BranchOverflowError as error:
+            self.outbox.put(ErrorEvent("bad_message", f"session.instructions: {error}", ref=command.ref))
+        finally:
+            self._configure(self.config.model_copy(update={"instructions": self._line.instructions}))
+        self.outbox.put(Updated(self.config))
 
     async def _make_room(self) -> None:
         """A conversation that fills its slot starts anew, and says so."""
         if self._line.crowded:
-            await self._line.start(self.config.instructions)
+            await self._line.start(self._line.instructions)
             self.outbox.put(Notice("conversation_reset", "the conversation outgrew its memory and starts anew"))
 
     async def _listen(self, turn: int, index: int, *, forced: bool = False) -> None:
-        """One chunk into the turn; `forced`: its verdict is ignored (fixture quirk 16)."""
+        """One chunk into the turn; `forced`: its verdict is ignored."""
         features = self._microphone.features(index)
         if features is None:
             return
@@ -328,7 +382,7 @@ class Session:
         if isinstance(command, d.AnswerTyped | d.SpeakText | d.Respond):
             self._let(d.ReplyEnded(command.generation))
         if self._speaking.idle and isinstance(error, BranchOverflowError):
-            await self._line.start(self.config.instructions)
+            await self._line.start(self._line.instructions)
             self.outbox.put(Notice("conversation_reset", "the conversation had to start anew"))
 
     def _tell_failure(self, stage: str, error: BaseException) -> None:

@@ -114,6 +114,10 @@ class Speaking:
             return None
         return self._reply.heard_length(self.playout.heard(self._clock.now()).tokens)
 
+    def unheard_length(self) -> int | None:
+        """Where the running reply is cut if nothing of it counts as heard; None: there is none."""
+        return None if self._reply is None else self._reply.heard_length(NOTHING_HEARD.tokens)
+
     def cut(self, action: d.CutReply, generation: int) -> EndReply:
         """Silence at once: void what was not heard, stop the work; what is left is the line's to do.
 

@@ -38,6 +38,7 @@ def test_toml_is_read_too(tmp_path: Path) -> None:
         ({"prot": 1}, "unknown setting 'prot'; did you mean 'port'"),
         ({"model.devise": "cpu"}, "did you mean 'model.device'"),
         ({"port": 70000}, "port: .*65535.*70000"),
+        ({"session.sampling.seed": 10**30}, "session.sampling.seed"),
         ({"session.sampling.top_p": 2}, "session.sampling.top_p"),
         ({"cert": "a.pem"}, "cert and key go together"),
     ],

@@ -122,10 +122,16 @@ class FakeEngine:
 
     def prefill(self, steps: Sequence[PrefillStep]) -> list[PrefillResult | StepFailure]:
         self._note("prefill")
-        for step in steps:
-            self._put(step.branch, [1.0 if step.role == "system" else 4.0] * PREFIX_TOKENS)
-            step.branch.stream = StreamCaches()
-        return [PrefillResult(step.branch.length) for step in steps]
+        return [self._prefill(step) for step in steps]
+
+    def _prefill(self, step: PrefillStep) -> PrefillResult | StepFailure:
+        tokens = max(PREFIX_TOKENS, len(step.text.split()))
+        try:
+            self._put(step.branch, [1.0 if step.role == "system" else 4.0] * tokens)
+        except Exception as error:
+            return StepFailure(error)
+        step.branch.stream = StreamCaches()
+        return PrefillResult(step.branch.length)
 
     def listen(self, steps: Sequence[ListenStep]) -> list[ListenResult | StepFailure]:
         self._note("listen")

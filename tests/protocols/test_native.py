@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from duplex.core.config import SessionConfig
+from duplex.core.config import SessionConfig, SessionPatch
 from duplex.core.events import (
     AgentAudio,
     ClientBye,
@@ -73,6 +73,9 @@ def test_hello_with_everything() -> None:
         ({"type": "say", "text": "x"}, Say("x")),
         ({"type": "say", "text": "x", "role": "agent", "extra": 1}, Say("x", SayRole.AGENT)),
         ({"type": "ping", "t": 1.5}, Ping(1.5)),
+        ({"type": "ping", "t": 17}, Ping(17)),
+        ({"type": "ping", "t": "x" * 64}, Ping("x" * 64)),
+        ({"type": "update", "id": "u", "session": {}}, Update(SessionPatch(), "u")),
         ({"type": "bye"}, ClientBye("")),
     ],
 )
@@ -155,3 +158,28 @@ def test_events_become_messages() -> None:
 def test_a_ping_cannot_smuggle_what_json_lacks() -> None:
     answer = greeted().receive('{"type": "ping", "t": NaN}')
     assert isinstance(answer, ErrorEvent)
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"type": "ping", "t": "x" * 65}, "ping.t"),
+        ({"type": "update", "session": {"sampling": {"seed": 10**30}}}, "seed"),
+        ({"type": "update", "session": {"sampling": {"seed": 1 << 63}}}, "seed"),
+    ],
+)
+def test_what_would_be_kept_or_used_has_bounds(message: dict[str, object], field: str) -> None:
+    error = greeted().receive(json.dumps(message))
+    assert isinstance(error, ErrorEvent)
+    assert error.code == "bad_message"
+    assert field in error.message
+
+
+def test_an_echoed_name_need_not_be_unicode() -> None:
+    protocol = greeted()
+    error = protocol.receive('{"type": "nope", "id": "\\ud800"}')
+    assert isinstance(error, ErrorEvent)
+    message = protocol.encode(error)
+    assert isinstance(message, str)
+    assert message.isascii()
+    assert json.loads(message)["ref"] == "\ud800"

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from duplex.core.config import load_config
 from duplex.protocols.native import KIND_MIC, AudioHeader
 from duplex.server.app import App
+from duplex.session.commands import LINE_BACKLOG, Command, CommandQueue
 from tests.fakes.engine import ASK, SILENCE, SPEECH, FakeEngine, chunks
 from tests.server.wire import Client, connected
 
@@ -54,6 +55,7 @@ async def test_the_session_survives_every_kind_of_junk(app: App) -> None:
             ("[" * 100_000, "bad_json"),
             ('{"no": "type"}', "bad_json"),
             ('{"type": "dance", "id": "x1"}', "unknown_type"),
+            ('{"type": "dance", "id": "\\ud800"}', "unknown_type"),
             ('{"type": "say"}', "bad_message"),
             ('{"type": "say", "text": ""}', "bad_message"),
             ('{"type": "played", "epoch": -1, "pts": 0}', "bad_message"),
@@ -71,7 +73,7 @@ async def test_the_session_survives_every_kind_of_junk(app: App) -> None:
             error = await client.until("error")
             assert (error["code"], error["fatal"]) == (code, False)
             assert error["message"]
-        assert [error["ref"] for error in client.of("error") if error["ref"]] == ["x1"]
+        assert [error["ref"] for error in client.of("error") if error["ref"]] == ["x1", "\ud800"]
         await client.speak(QUESTION)
         await client.until("text", final=True)
 
@@ -217,6 +219,35 @@ async def test_a_resume_takes_the_seat_of_a_connection_that_hangs(app: App) -> N
         await back.until("text", final=True)
 
 
+async def test_who_takes_a_seat_in_mid_reply_misses_nothing(app: App, engine: FakeEngine) -> None:
+    engine.reply_text = " ".join(f"word{i}" for i in range(20))
+    async with connected(app.port) as hanging, connected(app.port) as back:
+        ready = await hanging.hello(playback="report")
+        await hanging.speak(QUESTION)
+        for _ in range(5):
+            await hanging.until_audio()
+        resume = {"token": ready["resume_token"], "last_seq": 2, "played": {"epoch": 0, "pts": 960}}
+        assert (await back.hello(playback="report", resume=resume))["resumed"]
+        assert await closed(hanging) == 4409
+        await back.until("text", final=True)
+        assert [header.seq for header, _ in back.audio] == list(range(3, 3 + len(back.audio)))
+        assert 2 * 3 * 960 + sum(len(pcm) for _, pcm in back.audio) == 2 * 20 * 2400
+        deltas = {event["pts"]: event["delta"] for event in hanging.of("text") + back.of("text") if event["delta"]}
+        assert "".join(deltas.values()).split() == [f"word{i}" for i in range(20)]
+
+
+async def test_a_resume_brings_the_clients_settings(app: App) -> None:
+    async with connected(app.port) as client:
+        ready = await client.hello(session={"eagerness": "low"})
+        client.socket.transport.abort()
+    async with connected(app.port) as back:
+        session = {"eagerness": "high", "sampling": {"top_k": 9}}
+        again = await back.hello(resume={"token": ready["resume_token"]}, session=session)
+        assert again["resumed"]
+        assert (again["session"]["eagerness"], again["session"]["sampling"]["top_k"]) == ("high", 9)
+        assert (await back.until("updated"))["session"] == again["session"]
+
+
 async def test_gaps_are_filled_and_repeats_dropped(app: App) -> None:
     async with connected(app.port) as client:
         await client.hello()
@@ -263,6 +294,62 @@ async def test_settings_change_and_are_told(app: App) -> None:
         assert updated["session"]["instructions"] == "Be brief."
         await client.speak(QUESTION)
         await client.until("text", final=True)
+
+
+async def test_instructions_that_leave_no_room_are_refused(app: App, engine: FakeEngine) -> None:
+    async with connected(app.port) as client:
+        await client.send({"type": "hello", "id": "h1", "session": {"instructions": "a " * 450}})
+        error = await client.until("error")
+        assert (error["code"], error["fatal"], error["ref"]) == ("bad_hello", True, "h1")
+        assert "session.instructions: 450 tokens" in error["message"]
+        assert await closed(client) == 4400
+    async with connected(app.port) as client:
+        await client.hello(session={"instructions": "Be brief."})
+        await client.send({"type": "say", "text": "Hello."})
+        await client.until("text", final=True)
+        for words in (450, 600):  # more than may be, more than a slot holds
+            patch = {"instructions": "a " * words, "eagerness": "high"}
+            await client.send({"type": "update", "id": "u1", "session": patch})
+            error = await client.until("error")
+            assert (error["code"], error["fatal"], error["ref"]) == ("bad_message", False, "u1")
+            updated = await client.until("updated")
+            assert (updated["session"]["instructions"], updated["session"]["eagerness"]) == ("Be brief.", "high")
+        memories: list[list[float]] = []
+        engine.reply_text = lambda memory: str(memories.append(memory))
+        await client.send({"type": "say", "text": "And now?"})
+        await client.until("text", final=True)
+        assert 100.0 in memories[0]  # nothing was forgotten
+
+
+async def test_a_flood_of_typed_turns_is_read_no_faster_than_it_is_answered(
+    app: App, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depths: list[int] = []
+    put = CommandQueue.put
+
+    def counted(queue: CommandQueue, command: Command) -> None:
+        put(queue, command)
+        depths.append(len(queue._commands))
+
+    monkeypatch.setattr(CommandQueue, "put", counted)
+    engine.gates["prefill"] = threading.Event()
+    engine.gates["prefill"].set()
+    async with connected(app.port) as client:
+        await client.hello()
+        engine.gates["prefill"].clear()
+        for _ in range(100):
+            await client.send({"type": "say", "text": "Well?"})
+        await client.until("state", turn=LINE_BACKLOG // 2)
+        engine.gates.pop("prefill").set()
+        await client.until("text", final=True, turn=100)
+        assert max(depths) <= LINE_BACKLOG + 2  # an end of the reply before, and a new one
+
+
+async def test_draining_does_not_wait_for_who_never_said_hello(app: App) -> None:
+    async with connected(app.port) as silent:
+        await app.drain()
+        assert await closed(silent) == 4503
+        assert silent.of("error")[0]["code"] == "draining"
 
 
 async def test_draining_lets_the_reply_finish_and_tells_everybody(app: App, engine: FakeEngine) -> None:

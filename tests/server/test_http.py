@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+import torch
 from websockets.asyncio.client import connect
 
 from duplex.core.config import load_config
@@ -62,6 +63,8 @@ async def test_pages_and_what_is_not_one(web: Path) -> None:
             ("//etc/passwd", 404, "application/json"),
             ("/link.js", 404, "application/json"),
             ("/main.js%00.html", 404, "application/json"),
+            (f"/{'x' * 300}.js", 404, "application/json"),
+            ("//[", 400, "application/json"),
         ]:
             got, headers, body = await get(app.port, target)
             assert (target, got, headers["content-type"]) == (target, status, kind)
@@ -155,6 +158,13 @@ def test_bad_options_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_device_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match="no device 'warp'"):
         load_engines(load_config(options={"model.device": "warp"}))
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(ConfigError, match=f"'{device}'.* {gpus} usable GPUs"):
+        load_engines(load_config(options={"model.device": device}))
 
 
 def test_the_checkpoints_own_prompt_unless_one_is_given() -> None:

@@ -24,6 +24,7 @@ from duplex.session.dialogue import (
     Feed,
     ListeningFailed,
     OpenTurn,
+    ReopenTurn,
     ReplyAudible,
     ReplyEnded,
     ReplyStarted,
@@ -99,6 +100,23 @@ def test_a_turn_opens_with_six_chunks_of_preroll_and_is_answered(talk: Talk) -> 
     assert talk.machine.state is DialogueState.SPEAKING
     talk.machine.handle(ReplyEnded(1))
     assert talk.machine.state is DialogueState.IDLE
+
+
+def test_a_reply_that_ends_by_itself_lies_before_the_turn_that_began_over_it(talk: Talk) -> None:
+    generation = talk.answered()
+    talk.hear(*[SILENCE] * 10)
+    assert talk.hear(SPEECH) == [OpenTurn(2, first=17, last=23)]
+    talk.hear(SILENCE)
+    assert talk.machine.handle(ReplyEnded(generation))[0] == ReopenTurn(2, first=17, last=24)
+    talk.hear(SILENCE)
+    assert talk.judge(RESPOND) == [Respond(2, 2, taken=False)]
+
+
+def test_a_turn_that_has_cut_the_reply_stays_where_it_is(talk: Talk) -> None:
+    generation = talk.answered()
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SPEECH)
+    assert TakeTurn(2) in talk.hear(SPEECH)
+    assert work(talk.machine.handle(ReplyEnded(generation))) == []
 
 
 def test_early_speech_has_what_preroll_there_is(talk: Talk) -> None:

@@ -1,0 +1,69 @@
+"""Who sits where: resumes, and the moments in which two things happen at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from duplex.core.clock import VirtualClock
+from duplex.core.config import SessionPatch, load_config
+from duplex.core.errors import BranchOverflowError
+from duplex.core.events import Hello, Resume
+from duplex.core.metrics import Metrics
+from duplex.session.registry import Seat, SessionRegistry
+from duplex.session.store import SessionStore
+from tests.fakes.engine import FakeEngine
+from tests.fakes.pool import InlinePool
+
+
+class Guest:
+    """A connection. `unseated`: how often it was told to go."""
+
+    def __init__(self) -> None:
+        self.unseated = 0
+
+    def unseat(self) -> None:
+        self.unseated += 1
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[SessionRegistry]:
+    engine = FakeEngine()
+    clock = VirtualClock()
+    config = load_config(options={"max_sessions": 1})
+    registry = SessionRegistry(config, InlinePool(engine), SessionStore(engine.branches), Metrics(), clock)
+    yield registry
+    await registry.close_all()
+    assert engine.branches.free_slots == engine.branches.slots
+
+
+def take_up(registry: SessionRegistry, token: str, guest: Guest) -> Seat | None:
+    return registry.resume(Hello(), Resume(token, -1), guest)
+
+
+async def test_who_was_replaced_has_no_say_any_more(registry: SessionRegistry) -> None:
+    first, second = Guest(), Guest()
+    seat = await registry.open(Hello(), first)
+    assert take_up(registry, seat.token, second) is seat
+    assert first.unseated == 1
+    for keep in (True, False):
+        await registry.leave(seat, first, mic_pts=9, keep=keep)
+    assert (seat.sitter, seat.mic_pts, registry.full) == (second, 0, True)
+    await registry.leave(seat, second, mic_pts=7, keep=True)
+    assert (seat.sitter, seat.mic_pts, registry.full) == (None, 7, False)
+    assert take_up(registry, seat.token, first) is seat
+
+
+async def test_a_session_whose_time_is_up_cannot_be_resumed(registry: SessionRegistry) -> None:
+    guest = Guest()
+    seat = await registry.open(Hello(), guest)
+    await registry.leave(seat, guest, mic_pts=0, keep=True)
+    registry._expire(seat)
+    assert take_up(registry, seat.token, guest) is None
+
+
+async def test_a_session_that_cannot_begin_leaves_nothing_behind(registry: SessionRegistry) -> None:
+    with pytest.raises(BranchOverflowError):
+        await registry.open(Hello(session=SessionPatch(instructions="a " * 450)), Guest())
+    assert len(registry) == 0

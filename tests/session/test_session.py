@@ -1,0 +1,125 @@
+"""What a session remembers, on virtual time: no sockets, no threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import pytest
+
+from duplex.core.clock import VirtualClock
+from duplex.core.config import SessionConfig
+from duplex.core.events import AgentAudio, Hello, MicAudio, Played, Say, ServerEvent, StateChanged, TextDelta, TurnTrace
+from duplex.core.metrics import Metrics
+from duplex.pool.queue import StepKind
+from duplex.session.session import Session
+from duplex.session.store import SessionStore
+from tests.fakes.engine import ASK, SILENCE, SPEECH, FakeEngine, chunks
+from tests.fakes.pool import InlinePool
+
+E = TypeVar("E", bound=ServerEvent)
+
+
+class Call:
+    """A session that runs, and what a client does with it.
+
+    memories: the conversation before each reply. playing: what is received is heard at once, else not at all.
+    """
+
+    def __init__(self) -> None:
+        self.memories: list[list[float]] = []
+        self.engine = FakeEngine(reply_text=self._answer)
+        self.pool = InlinePool(self.engine)
+        self.session = Session(
+            "s",
+            SessionConfig(instructions="Be brief."),
+            Hello(features=frozenset({"trace"})),
+            pool=self.pool,
+            store=SessionStore(self.engine.branches),
+            clock=VirtualClock(),
+            metrics=Metrics(),
+            max_lead_ms=400,
+        )
+        self.playing = False
+        self._chunk = 0
+        self._received = Played(0, 0)
+
+    def _answer(self, memory: list[float]) -> str:
+        self.memories.append(memory)
+        return "one two three four five six seven eight"
+
+    async def hear(self, *levels: float) -> None:
+        """Chunks are spoken, heard and judged, one after another."""
+        for level in levels:
+            self.speak(level)
+            await self.until(TurnTrace, t_ms=160 * self._chunk)
+
+    def speak(self, level: float) -> None:
+        self._chunk += 1
+        self.session.handle(MicAudio(chunks(level)))
+
+    def play(self) -> None:
+        """What was received is heard, and from now on everything."""
+        self.playing = True
+        self.session.handle(self._received)
+
+    async def until(self, kind: type[E], **fields: Any) -> E:
+        """The next event of a kind with these fields."""
+        while True:
+            await self.session.outbox.filled()
+            event = self.session.outbox.get_nowait()
+            if isinstance(event, AgentAudio):
+                self._received = Played(event.epoch, event.pts + len(event.pcm))
+                if self.playing:
+                    self.session.handle(self._received)
+            if isinstance(event, kind) and all(getattr(event, name) == value for name, value in fields.items()):
+                return event
+
+
+def words(memory: list[float]) -> list[float]:
+    """The words of the agent's replies in a memory."""
+    return [token for token in memory if token >= 100]
+
+
+@pytest.fixture
+async def call() -> AsyncIterator[Call]:
+    call = Call()
+    running = asyncio.create_task(call.session.run())
+    yield call
+    running.cancel()
+    await asyncio.wait([running])
+    assert call.engine.branches.free_slots == call.engine.branches.slots
+
+
+async def test_a_reply_heard_to_its_end_is_remembered_although_the_user_spoke_over_it(call: Call) -> None:
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    await call.until(AgentAudio)
+    call.play()
+    await call.until(TextDelta, turn=1)
+    call.playing = False
+    await call.hear(SPEECH)
+    call.play()
+    await call.until(StateChanged, agent="listening", turn=2)
+    await call.hear(ASK, SILENCE)
+    await call.until(TextDelta, turn=2)
+    memory = call.memories[1]
+    assert words(memory) == [100.0 + word for word in range(8)]
+    turn = memory[len(memory) - memory[::-1].index(2.0) :]  # behind its opening
+    assert [round(token - 10, 1) for token in turn[::2]] == [SPEECH, ASK, SILENCE]
+
+
+async def test_who_speaks_before_a_typed_turns_answer_has_heard_nothing_of_it(call: Call) -> None:
+    typed, replied = asyncio.Event(), asyncio.Event()
+    await call.hear(SILENCE)
+    call.pool.before = {StepKind.PREFILL: typed.wait, StepKind.STORE: replied.wait}
+    call.pool.after = {StepKind.REPLY: replied.set}
+    call.session.handle(Say("What time is it?"))
+    call.speak(SPEECH)
+    await call.until(StateChanged, user="speaking", agent="thinking")
+    typed.set()  # the reply begins, and writes before the turn is forked
+    await call.until(TurnTrace, t_ms=320)
+    await call.hear(ASK, SILENCE)
+    await call.until(TextDelta, turn=2)
+    assert 4.0 in call.memories[1]
+    assert words(call.memories[1]) == []
