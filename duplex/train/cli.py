@@ -13,6 +13,7 @@ from duplex.core.errors import DuplexError
 from duplex.train.corpus import load_corpus
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS
+from duplex.train.scenarios import load_pools
 from duplex.train.voices import TRAIN_VOICES, SynthesisError, voices_of
 
 
@@ -66,8 +67,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     folders = pipeline.evaluation_data()
     engine = TorchEngine.load(options.out, None, options.device, slots=4, max_length=1024)
     out = options.json or options.out / "evaluation.json"
-    known, new = (load_corpus(folders[name]) for name in ("known", "new"))
-    figures = evaluate(engine, known, new, options.count, options.seed, out)
+    known, new = (load_corpus(folders[name]) for name in ("unseen_voices", "asr_test"))
+    timed = load_pools(
+        *(folders[name] for name in ("unseen_voices", "split_turns_test", "backchannels_test", "noise_test"))
+    )
+    figures = evaluate(engine, known, new, timed, options.count, options.seed, out)
     for key, value in figures.items():
         if key != "wrong_examples":
             print(f"{key:32} {value}")

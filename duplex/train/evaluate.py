@@ -20,7 +20,9 @@ from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Answer, Conversation
 from duplex.engine.steps import PrefillStep, ReplyStep, StepFailure
 from duplex.train.augment import augment
+from duplex.train.calibration import calibration
 from duplex.train.corpus import Utterance
+from duplex.train.scenarios import ClipPools
 from duplex.train.voices import AGENT_VOICE, synthesize
 from duplex.train.world import Turn, all_replies, answer_is_right
 
@@ -76,13 +78,15 @@ def evaluate(
     engine: TorchEngine,
     known: Sequence[Utterance],
     new: Sequence[Utterance],
+    timed: ClipPools,
     count: int,
     seed: int,
     out: Path | None,
 ) -> dict[str, Any]:
     """All figures, of `count` questions a condition; written to `out` as JSON where given.
 
-    clean and noisy: phrasings that training knows (`known`); new_phrasings: others (`new`), clean. All in new voices.
+    clean and noisy: phrasings that training knows (`known`); new_phrasings: others (`new`), clean; calibration errors
+    on scenarios made of `timed`. All in new voices.
     """
     rng = random.Random(seed)
     figures: dict[str, Any] = {"questions": count, "checkpoint": engine.facts.checkpoint}
@@ -101,6 +105,7 @@ def evaluate(
         asked = [(r, ask_typed(engine, r.utterance)) for r in answered[name] if not _outside(r.utterance)]
         figures[f"{name}_typed_right_in_world"] = _share([answer_is_right(_turn(r), text) for r, text in asked])
         figures[f"{name}_same_typed_as_spoken"] = _share([r.answer.text == text for r, text in asked])
+    figures |= calibration(engine.model.folder, timed, 2 * count, seed)
     figures["wrong_examples"] = [
         {"user": r.utterance.text, "voice": r.utterance.voice, "reply": r.answer.text} for r in clean if not r.right
     ][:25]

@@ -123,9 +123,38 @@ class ListenModel(nn.Module):
         letters = ctc_loss(by_character, [characters(item.text) for item in batch], frames)
         return {"loss": pieces + CHARACTER_WEIGHT * letters, "pieces": pieces, "characters": letters}
 
+    @torch.inference_mode()
+    def judged(self, batch: Sequence[Spoken], writer: DialogueWriter) -> tuple[Tensor, Tensor, Tensor]:
+        """The state head's logits [n, 4] at every chunk of the batch, and what was wanted of each: class [n] and
+        interruption [n], IGNORED where either is not judged.
+        """
+        features, lengths = pad_features([item.features for item in batch])
+        adapted = self.adapter(self.encoder(features.to(self.prompt_embeddings.device)))
+        hidden, _, chunks = self._think(batch, writer, adapted, lengths.tolist())
+        row, position, wanted, interrupts = chunks.unbind(1)
+        return self.state_head(hidden[row, position]).float(), wanted, interrupts
+
     def _language_losses(
         self, batch: Sequence[Spoken], writer: DialogueWriter, adapted: Tensor, lengths: list[int]
     ) -> dict[str, Tensor]:
+        hidden, wanted, chunks = self._think(batch, writer, adapted, lengths)
+        picked = wanted != IGNORED
+        losses = {}
+        if bool(picked.any()):
+            logits = self.llm.lm_head(hidden[picked]).float()
+            losses["reply"] = F.cross_entropy(logits, wanted[picked])
+        else:
+            losses["reply"] = hidden.sum() * 0.0
+        if len(chunks):
+            losses |= self._state_losses(hidden, chunks)
+        return losses
+
+    def _think(
+        self, batch: Sequence[Spoken], writer: DialogueWriter, adapted: Tensor, lengths: list[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The LLM's hidden states [batch, n, llm_dim] over the conversations, the reply token that each position is to
+        predict [batch, n], and of every chunk [chunks, 4] row, position, wanted state, wanted interruption.
+        """
         device = adapted.device
         embedding = self.llm.get_input_embeddings()
         adapted = as_pieces(adapted, embedding.weight.float())
@@ -148,16 +177,7 @@ class ListenModel(nn.Module):
         embeds = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         wanted = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(device)
         hidden = self.llm.model(inputs_embeds=embeds, use_cache=False).last_hidden_state
-        picked = wanted != IGNORED
-        losses = {}
-        if bool(picked.any()):
-            logits = self.llm.lm_head(hidden[picked]).float()
-            losses["reply"] = F.cross_entropy(logits, wanted[picked])
-        else:
-            losses["reply"] = hidden.sum() * 0.0
-        if chunks:
-            losses |= self._state_losses(hidden, torch.tensor(chunks, device=device))
-        return losses
+        return hidden, wanted, torch.tensor(chunks, device=device, dtype=torch.long).reshape(-1, 4)
 
     def _state_losses(self, hidden: Tensor, chunks: Tensor) -> dict[str, Tensor]:
         """Decision and interruption after each of `chunks` [n, 4]: row, position, wanted state, wanted interruption."""

@@ -85,12 +85,20 @@ class Pipeline:
         self.evaluation_data()
 
     def evaluation_data(self) -> dict[str, Path]:
-        """Synthesize what training never hears: known phrasings in new voices, and new phrasings in new voices."""
+        """Synthesize what training never hears: known phrasings in new voices, new phrasings in new voices, and what
+        timed turns are made of.
+        """
         p = self.preset
-        known, new = self.corpus("unseen_voices"), self.corpus("asr_test")
-        build_corpus("unseen_voices", known, p.test_hours, self.seed + 7, shard_clips=p.shard_clips)
-        build_corpus("asr", new, p.test_hours, self.seed + 6, cast=HELDOUT, shard_clips=p.shard_clips)
-        return {"known": known, "new": new}
+        plan: tuple[tuple[str, Kind, float, int, Cast], ...] = (
+            ("unseen_voices", "unseen_voices", p.test_hours, 7, HELDOUT),
+            ("asr_test", "asr", p.test_hours, 6, HELDOUT),
+            ("split_turns_test", "split_turns", p.test_hours / 4, 8, HELDOUT),
+            ("backchannels_test", "backchannels", p.test_hours / 20, 9, HELDOUT),
+            ("noise_test", "noise", p.test_hours / 20, 10, HELDOUT),
+        )
+        for name, kind, hours, seed, cast in plan:
+            build_corpus(kind, self.corpus(name), hours, self.seed + seed, cast=cast, shard_clips=p.shard_clips)
+        return {name: self.corpus(name) for name, *_ in plan}
 
     def text(self) -> None:
         """Tokenizer and text LLM."""

@@ -44,7 +44,7 @@ class Preset:
 
 TINY = Preset(
     asr_hours=18.3,
-    agent_hours=23.7,
+    agent_hours=16.6,
     split_turn_hours=2.0,
     event_hours=0.15,
     test_hours=0.6,
@@ -57,15 +57,20 @@ TINY = Preset(
     codes=1024,
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024, reads_bytes=True),
-    text_steps=LoopOptions(steps=9000, learning_rate=2e-3, matrix_rate=0.02),
+    text_steps=LoopOptions(steps=9000, learning_rate=2e-3, matrix_rate=0.02, averaging=0.998),
     ctc_steps=LoopOptions(steps=17700, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
-    adapter_steps=LoopOptions(steps=6000, learning_rate=1e-3, warmup=30, matrix_rate=0.006),
+    adapter_steps=LoopOptions(steps=6200, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
     state_steps=LoopOptions(
-        steps=2000, learning_rate=2e-3, warmup=30, slow_parts=("adapter.rest", "prompt_embeddings"), slow_share=0.02
+        steps=2000,
+        learning_rate=2e-3,
+        warmup=30,
+        slow_parts=("adapter.rest", "prompt_embeddings"),
+        slow_share=0.02,
+        averaging=0.99,
     ),
     codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
-    decoder_steps=LoopOptions(steps=4500, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
+    decoder_steps=LoopOptions(steps=5000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
     speech={
         "decoder_first_chunk_size": 8,
         "decoder_chunk_size": 20,

@@ -25,6 +25,7 @@ from duplex.model.encoder import EncoderDims
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
 from duplex.train import codec_stage
+from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import main
 from duplex.train.codec_stage import CodecTrainer, MelFrames
 from duplex.train.ctc_stage import (
@@ -319,6 +320,28 @@ def test_timed_items_are_judged_chunk_by_chunk(trained):
         else:
             assert set(told) <= {1}
             assert told == item.interrupting[len(item.interrupting) - len(told) :]
+
+
+def test_calibration_error_is_the_distance_between_probability_and_share():
+    assert calibration_error(torch.tensor([0.75] * 4), torch.tensor([True, True, True, False])) == 0.0
+    assert calibration_error(torch.tensor([0.95] * 4), torch.tensor([True, True, False, False])) == pytest.approx(0.45)
+    two = torch.tensor([0.05, 0.05, 1.0, 1.0]), torch.tensor([False, False, True, False])
+    assert calibration_error(*two) == pytest.approx(0.5 * 0.05 + 0.5 * 0.5)
+
+
+def test_a_checkpoint_is_judged_on_timed_turns(trained):
+    """As training sees it: what the exported checkpoint gets wrong here is what its own listening half does."""
+    work, out = trained
+    pools = load_pools(*(work / "corpus" / name for name in ("asr", "split_turns", "backchannels", "noise")))
+    figures = calibration(out, pools, 8, 3)
+    assert set(figures) == {"respond_calibration_error", "interruption_calibration_error"}
+    model, writer = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("state")
+    logits, wanted, _ = model.eval().judged([*itertools.islice(state_items(pools, writer, 3), 8)], writer)
+    asked = wanted != -100
+    respond = logits[asked, :3].softmax(-1)[:, 1]
+    assert figures["respond_calibration_error"] == pytest.approx(
+        calibration_error(respond, wanted[asked] == 1), abs=2e-3
+    )
 
 
 def test_another_voice_keeps_silence_and_length():
