@@ -38,7 +38,7 @@ class CutReason(StrEnum):
 
     USER = "user"
     CLIENT = "client"
-    LIMIT = "limit"
+    FAILED = "failed"
 
 
 class SayRole(StrEnum):
@@ -104,10 +104,14 @@ class Interrupt:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """A typed turn of the user, or words to be spoken by the agent."""
+    """A typed turn of the user, or words to be spoken by the agent.
+
+    ref: the client's name for this message, for errors about it.
+    """
 
     text: str
     role: SayRole = SayRole.USER
+    ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,15 @@ class Metrics:
         self.skipped_audio_sec = Counter(
             "duplex_skipped_audio_seconds", "Microphone audio skipped", registry=self.registry
         )
+        self.underruns = Counter(
+            "duplex_underruns", "Times that a client's playback ran dry in mid-reply", registry=self.registry
+        )
+        self.queued_sec = Histogram(
+            "duplex_client_queued_seconds",
+            "Agent audio that a client held and had not played, by its reports",
+            buckets=_STEP_BUCKETS_SEC,
+            registry=self.registry,
+        )
         self.refusals = Counter(
             "duplex_refusals", "Connections and sessions refused", ["reason"], registry=self.registry
         )

@@ -186,7 +186,7 @@ class NativeProtocol:
             case InterruptMessage():
                 return Interrupt(message.epoch)
             case SayMessage():
-                return Say(message.text, message.role)
+                return Say(message.text, message.role, message.id)
             case UpdateMessage():
                 return Update(message.session, message.id)
             case PingMessage():

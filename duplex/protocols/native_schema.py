@@ -12,6 +12,7 @@ from duplex.core.events import SayRole
 
 MAX_TEXT_CHARS = 2000
 MAX_PTS = (1 << 63) - 1
+MAX_COUNT = (1 << 32) - 1
 MAX_ECHO_CHARS = 64  # of what is sent back as it came
 
 
@@ -73,7 +74,7 @@ class PlayedMessage(_Message):
     epoch: int = Field(ge=0, le=65535)
     pts: int = Field(ge=0, le=MAX_PTS)
     queued_ms: float = Field(default=0.0, ge=0)
-    underruns: int = Field(default=0, ge=0)
+    underruns: int = Field(default=0, ge=0, le=MAX_COUNT)
 
 
 class InterruptMessage(_Message):

@@ -98,9 +98,10 @@ class Connection:
         if not self._ended.done():
             self._ended.set_result(farewell)
 
-    def unseat(self) -> None:
-        """Another connection has resumed the session."""
+    def unseat(self) -> int:
+        """Another connection has resumed the session; returns from where the microphone goes on counting."""
         self.end(Farewell(CLOSE_TAKEN_OVER, "resumed elsewhere"))
+        return self._protocol.mic_pts
 
     async def _obey(self) -> None:
         """End the connection when told to."""

@@ -53,7 +53,14 @@ class ReplyAudible:
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded:
-    """A reply was heard to its end, had nothing to say, or failed."""
+    """A reply was heard to its end, had nothing to say, or never began."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFailed:
+    """A model step of a reply failed: it ends where it was heard to."""
 
     generation: int
 
@@ -65,9 +72,10 @@ class ClientInterrupted:
 
 @dataclass(frozen=True, slots=True)
 class UserTyped:
-    """The user has typed a turn."""
+    """The user has typed a turn. `ref`: the client's name for it."""
 
     text: str
+    ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ Event = (
     | ReplyStarted
     | ReplyAudible
     | ReplyEnded
+    | ReplyFailed
     | ClientInterrupted
     | UserTyped
     | AgentTold
@@ -111,7 +120,7 @@ class OpenTurn:
 
 @dataclass(frozen=True, slots=True)
 class ReopenTurn:
-    """The reply was heard to its end while the turn was open: fork again behind it and replay `first`..`last` without
+    """The reply ended by itself while the turn was open: fork again behind it and replay `first`..`last` without
     a verdict; of a very long turn, what the microphone still has.
     """
 
@@ -163,11 +172,12 @@ class Respond:
 
 @dataclass(frozen=True, slots=True)
 class AnswerTyped:
-    """Put a typed turn into the conversation and answer it."""
+    """Put a typed turn into the conversation and answer it. `ref`: the client's name for it."""
 
     turn: int
     generation: int
     text: str
+    ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ LISTEN_DUE_SEC = 0.16  # before the next chunk arrives
 PREFILL_DUE_SEC = 0.2
 ROOM_FRACTION = 4  # a quarter of the slot, at most ROOM_TOKENS, must be free when a turn opens
 ROOM_TOKENS = 512
+ANSWER_FRACTION = 4  # a quarter of that room must be left for the answer to a typed turn
 
 
 class ConversationLine:
@@ -83,8 +84,19 @@ class ConversationLine:
         self._turn_start = fresh.length
 
     async def put_user_text(self, text: str) -> None:
-        """Put a typed turn of the user into the conversation. Raises BranchOverflowError."""
-        await self._prefill(self.committed, "user", text)
+        """Put a typed turn of the user into the conversation.
+
+        Raises BranchOverflowError when it leaves no room for an answer; the conversation is then as it was.
+        """
+        line, room = self.committed, self._room // ANSWER_FRACTION
+        before = line.length, line.stream
+        await self._prefill(line, "user", text)
+        if line.length + room > self._store.max_length:
+            needed = line.length + room
+            self._store.truncate(line, *before)
+            raise BranchOverflowError(
+                f"the conversation needs {needed} tokens, the answer's among them; a slot holds {self._store.max_length}"
+            )
 
     async def _prefill(self, branch: Branch, role: str, text: str) -> None:
         await self._pool.submit(

@@ -32,6 +32,7 @@ from duplex.session.dialogue import (
     ReopenTurn,
     ReplyAudible,
     ReplyEnded,
+    ReplyFailed,
     ReplyStarted,
     Respond,
     SpeakText,
@@ -114,12 +115,15 @@ class DialogueMachine:
                 actions = []
             case ReplyEnded(generation):
                 actions = self._reply_ended(generation)
+            case ReplyFailed(generation):
+                actions = self._reply_failed(generation)
             case ClientInterrupted():
                 actions = self._cut(CutReason.CLIENT, keep_heard=True)
-            case UserTyped(text):
-                actions = self._typed(text)
+            case UserTyped(text, ref):
+                actions = self._interject(CutReason.USER)
+                actions.append(AnswerTyped(self._next_turn(), self._begin_reply(answers_speech=False), text, ref))
             case AgentTold(text):
-                actions = self._cut(CutReason.CLIENT, keep_heard=True)
+                actions = self._interject(CutReason.CLIENT)
                 actions.append(SpeakText(self._next_turn(), self._begin_reply(answers_speech=False), text))
             case ListeningFailed(turn):
                 actions = self._drop() if self.turn is not None and self.turn.number == turn else []
@@ -234,10 +238,10 @@ class DialogueMachine:
             actions.append(self._announced)
         return actions
 
-    def _typed(self, text: str) -> list[Action]:
+    def _interject(self, reason: CutReason) -> list[Action]:
+        """Something typed comes in between: whatever is being said, by either side, ends here."""
         actions = self._drop() if self.turn is not None else []
-        actions += self._cut(CutReason.USER, keep_heard=True)
-        return [*actions, AnswerTyped(self._next_turn(), self._begin_reply(answers_speech=False), text)]
+        return [*actions, *self._cut(reason, keep_heard=True)]
 
     # --- the agent's side --------------------------------------------------------------------------------
 
@@ -258,6 +262,15 @@ class DialogueMachine:
         if not self._is_current(generation):
             return []
         self.reply = None
+        return self._reopened()
+
+    def _reply_failed(self, generation: int) -> list[Action]:
+        if not self._is_current(generation):
+            return []
+        return [*self._cut(CutReason.FAILED, keep_heard=True), *self._reopened()]
+
+    def _reopened(self) -> list[Action]:
+        """A turn that was opened over a reply which has now ended goes on behind it."""
         turn = self.turn
         if turn is None or turn.taken:
             return []

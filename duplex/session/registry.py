@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 class Sitter(Protocol):
     """Who sits at a seat: a connection."""
 
-    def unseat(self) -> None:
-        """Another one has sat down here: end, and touch the session no more."""
+    def unseat(self) -> int:
+        """Another one has sat down here: end, and touch the session no more.
+
+        Returns from where the microphone goes on counting.
+        """
 
 
 @dataclass(eq=False)
@@ -112,7 +115,7 @@ class SessionRegistry:
         if (old.input_rate, old.output_rate) != (hello.input_rate, hello.output_rate):
             return None
         if seat.sitter is not None:
-            seat.sitter.unseat()
+            seat.mic_pts = seat.sitter.unseat()
             seat.session.pause()
         if seat.expiry is not None:
             seat.expiry.cancel()

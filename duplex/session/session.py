@@ -65,6 +65,7 @@ class Session:
         self.failed = False
         self._touched_sec = clock.now()
         self._begun = asyncio.Event()
+        self._underruns = 0  # that the client has counted
         self._refusal: BranchOverflowError | None = None
         self._store = store
         self._clock = clock
@@ -107,6 +108,7 @@ class Session:
                 return
             case Played():
                 self.playout.report(self._clock.now(), event.epoch, event.pts)
+                self._measure_playback(event)
                 self._speaking.wake()
                 return
             case Ping(t):
@@ -115,13 +117,20 @@ class Session:
             case Interrupt(epoch):
                 if epoch is None or epoch == self.playout.epoch:
                     self._let(d.ClientInterrupted())
-            case Say(text, role):
-                self._let(d.UserTyped(text) if role is SayRole.USER else d.AgentTold(text))
+            case Say(text, role, ref):
+                self._let(d.UserTyped(text, ref) if role is SayRole.USER else d.AgentTold(text))
             case Update():
                 self._update(event)
             case _:
                 pass
         self._touched_sec = self._clock.now()
+
+    def _measure_playback(self, played: Played) -> None:
+        """A client counts its underruns from 0; a lower count is a new client's."""
+        before = self._underruns if played.underruns >= self._underruns else 0
+        self._metrics.underruns.inc(played.underruns - before)
+        self._underruns = played.underruns
+        self._metrics.queued_sec.observe(played.queued_ms / 1000)
 
     def pause(self) -> None:
         """The connection is gone; the session stays and speaks to nobody."""
@@ -294,10 +303,8 @@ class Session:
                 if not taken:
                     self._line.take_turn()
                 self._begin_reply(turn, generation)
-            case d.AnswerTyped(turn, generation, text):
-                await self._make_room()
-                await self._line.put_user_text(text)
-                self._begin_reply(turn, generation)
+            case d.AnswerTyped():
+                await self._answer_typed(command)
             case d.SpeakText(turn, generation, text):
                 await self._make_room()
                 self._begin_reply(turn, generation, text)
@@ -324,6 +331,17 @@ class Session:
         """Chunks `first`..`end - 1` into the turn; their verdicts are ignored (fixture quirk 16)."""
         for index in range(first, end):
             await self._listen(turn, index, forced=True)
+
+    async def _answer_typed(self, command: d.AnswerTyped) -> None:
+        """A text that is too long for the conversation is refused, and leaves no trace in it."""
+        await self._make_room()
+        try:
+            await self._line.put_user_text(command.text)
+        except BranchOverflowError as error:
+            self.outbox.put(ErrorEvent("bad_message", f"text: {error}", ref=command.ref))
+            self._let(d.ReplyEnded(command.generation))
+            return
+        self._begin_reply(command.turn, command.generation)
 
     async def _restart(self, command: Restart) -> None:
         try:

@@ -184,6 +184,7 @@ class Speaking:
             pass  # cut in the meantime
         except* DuplexError as errors:
             self._failed("reply", errors.exceptions[0])
+            self._let(d.ReplyFailed(reply.generation))
         self.playout.finish(reply.generation)
         self._woken.set()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -16,7 +18,10 @@ from duplex.bench.conversation import ClientOptions, ConversationLog, converse
 from duplex.bench.recordings import Recording
 from duplex.bench.script import AfterReply, At, DuringReply, Typed, Utterance
 from duplex.train.voices import HELDOUT_VOICES, Voice, synthesize
+from tests.fakes.engine import SILENCE, chunks
 from tests.fakes.server_process import ROOT, running_server
+from tests.fakes.stalling_proxy import StallingProxy
+from tests.server.wire import Client, connected
 
 INTERRUPTING = Voice("espeak", "en-us+m7")
 OPTIONS = ClientOptions(reply_timeout_sec=15.0, tail_sec=0.5, limit_sec=90.0)
@@ -109,6 +114,72 @@ async def test_what_was_said_is_remembered_across_turns(url: str) -> None:
     script = [Typed("my name is anna", At(0.3)), Typed("what is my name")]
     log = await converse(url, script, OPTIONS)
     assert "anna" in replies(log)[-1]
+
+
+FILLING = "Q7"  # two tokens wherever it stands
+
+
+async def tokens_remembered(client: Client) -> int:
+    """Tokens in the conversation, but for a constant: a text that cannot fit is refused with how many it would take."""
+    await client.send({"type": "say", "id": "probe", "text": FILLING * 1000})
+    error = await client.until("error", ref="probe")
+    needed = re.search(r"needs (\d+) tokens", error["message"])
+    assert error["code"] == "bad_message"
+    assert needed is not None
+    await client.until("state", agent="listening")
+    return int(needed[1])
+
+
+async def test_of_an_interrupted_reply_the_memory_holds_what_was_heard(url: str) -> None:
+    """An interrupted text leaves as many tokens behind as its heard part leaves that was said to its end."""
+    async with connected(urlsplit(url).port) as client:
+        await client.hello(session={"instructions": FILLING * 100})
+        sizes = [await tokens_remembered(client)]
+        await client.send({"type": "say", "text": LONG, "role": "agent"})
+        for _ in range(40):  # 1.6 s sent, at least 1.2 s of it heard
+            await client.until_audio()
+        await client.send({"type": "interrupt"})
+        cut = await client.until("cut")
+        assert cut["heard_text"]
+        sizes.append(await tokens_remembered(client))
+        await client.send({"type": "say", "text": cut["heard_text"].strip(), "role": "agent"})
+        await client.until("text", final=True, turn=client.events[-1]["turn"] + 1)
+        await client.until("state", agent="listening")
+        sizes.append(await tokens_remembered(client))
+        await client.send({"type": "say", "text": LONG, "role": "agent"})
+        await client.until("text", final=True, turn=client.events[-1]["turn"] + 1)
+        await client.until("state", agent="listening")
+        sizes.append(await tokens_remembered(client))
+        interrupted, its_heard_part, whole = np.diff(sizes)
+        assert abs(interrupted - its_heard_part) <= 2  # a word or a mark of it may be half heard
+        assert interrupted < whole / 2
+
+
+async def test_who_gives_up_on_a_dead_connection_resumes_and_is_remembered(url: str) -> None:
+    """As the page does: it closes with 3001, which arrives long after it has come back."""
+    async with StallingProxy(urlsplit(url).port) as network, connected(network.port) as client:
+        ready = await client.hello()
+        await client.speak(chunks(SILENCE))
+        await client.send({"type": "say", "text": "my name is anna"})
+        await client.until("text", final=True)
+        await client.until("state", agent="listening")
+        heard_pts, last_seq = client._pts, client.audio[-1][0].seq
+        network.stall()
+        await client.speak(chunks(SILENCE))  # in vain
+        leaving = asyncio.create_task(client.socket.close(3001))
+        async with connected(network.port) as back:
+            again = await back.hello(resume={"token": ready["resume_token"], "last_seq": last_seq})
+            assert (again["resumed"], again["session_id"]) == (True, ready["session_id"])
+            assert again["mic_pts"] == heard_pts
+            network.release()
+            await leaving
+            assert client.socket.close_code in (3001, 4409)
+            await back.send({"type": "say", "text": "what is my name"})
+            await back.until("text", final=True, turn=2)
+            told = "".join(event["delta"] for event in back.of("text") if event["turn"] == 2)
+            assert "anna" in told.lower()
+            assert not back.of("error")
+            assert network.connections == 2
 
 
 async def test_silence_is_not_answered(url: str) -> None:

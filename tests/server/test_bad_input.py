@@ -212,9 +212,12 @@ async def test_a_disconnect_in_mid_reply_is_resumed(app: App, engine: FakeEngine
 async def test_a_resume_takes_the_seat_of_a_connection_that_hangs(app: App) -> None:
     async with connected(app.port) as hanging, connected(app.port) as back:
         ready = await hanging.hello()
+        await hanging.speak(chunks(SILENCE, SILENCE))
+        await hanging.until("turn", t_ms=320)
         again = await back.hello(resume={"token": ready["resume_token"], "last_seq": -1})
-        assert again["resumed"]
+        assert (again["resumed"], again["mic_pts"]) == (True, hanging._pts)
         assert await closed(hanging) == 4409
+        back._pts = again["mic_pts"]
         await back.speak(QUESTION)
         await back.until("text", final=True)
 
@@ -319,6 +322,26 @@ async def test_instructions_that_leave_no_room_are_refused(app: App, engine: Fak
         await client.send({"type": "say", "text": "And now?"})
         await client.until("text", final=True)
         assert 100.0 in memories[0]  # nothing was forgotten
+
+
+async def test_a_typed_turn_that_leaves_no_room_is_refused(app: App, engine: FakeEngine) -> None:
+    memories: list[list[float]] = []
+    async with connected(app.port) as client:
+        await client.hello(session={"instructions": "Be brief."})
+        await client.send({"type": "say", "text": "Hello."})
+        await client.until("text", final=True)
+        for words in (480, 600):  # no room for an answer, more than a slot holds
+            await client.send({"type": "say", "id": "s1", "text": "a " * words})
+            error = await client.until("error")
+            assert (error["code"], error["fatal"], error["ref"]) == ("bad_message", False, "s1")
+            assert error["message"].startswith("text: ")
+            await client.until("state", agent="listening")
+        engine.reply_text = lambda memory: str(memories.append(memory))
+        await client.send({"type": "say", "text": "And now?"})
+        await client.until("text", final=True)
+        assert not client.of("notice")
+    assert 100.0 in memories[0]  # nothing was forgotten
+    assert memories[0].count(4.0) == 2 * 3  # and nothing of what was refused is there
 
 
 async def test_a_flood_of_typed_turns_is_read_no_faster_than_it_is_answered(

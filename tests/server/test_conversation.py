@@ -214,6 +214,23 @@ async def test_a_failed_step_costs_its_session_one_turn(app: App, engine: FakeEn
         assert not other.of("error")
 
 
+async def test_a_failed_step_of_a_reply_cuts_it_and_only_the_heard_is_remembered(app: App, engine: FakeEngine) -> None:
+    engine.reply_text = LONG
+    async with connected(app.port) as client:
+        await listens_to_a_reply(client)
+        engine.fail_next["speak"] = RuntimeError("no voice")
+        await client.until("error", code="step_failed")
+        cut = await client.until("cut", reason="failed")
+        await client.until("state", agent="listening")
+        memories: list[list[float]] = []
+        engine.reply_text = lambda memory: str(memories.append(memory))
+        await client.send({"type": "say", "text": "And now?"})
+        await client.until("text", final=True, turn=2)
+    assert "audio:0" not in client.log[client.log.index("cut") :]
+    assert 0 < len(cut["heard_text"].split()) < 40
+    assert [i for i in memories[0] if i >= 100] == [100.0 + i for i in range(len(cut["heard_text"].split()))]
+
+
 async def test_a_full_conversation_starts_anew(engine: FakeEngine) -> None:
     small = FakeEngine(slots=6, max_length=80)
     config = load_config(options={"port": 0, "max_sessions": 1})

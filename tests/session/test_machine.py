@@ -27,6 +27,7 @@ from duplex.session.dialogue import (
     ReopenTurn,
     ReplyAudible,
     ReplyEnded,
+    ReplyFailed,
     ReplyStarted,
     Respond,
     SpeakText,
@@ -387,6 +388,39 @@ def test_a_typed_turn_replaces_everything(talk: Talk) -> None:
 
 def test_dictated_words(talk: Talk) -> None:
     assert work(talk.machine.handle(AgentTold("hi"))) == [SpeakText(1, 1, "hi")]
+
+
+def test_dictated_words_replace_everything(talk: Talk) -> None:
+    generation = talk.answered()
+    talk.hear(SPEECH)
+    assert work(talk.machine.handle(AgentTold("hi"))) == [
+        DropTurn(2, taken=False),
+        CutReply(generation, CutReason.CLIENT, keep_heard=True),
+        SpeakText(3, talk.machine.generation, "hi"),
+    ]
+
+
+def test_dictated_words_take_the_floor_back_from_who_has_interrupted(telling: Talk) -> None:
+    telling.answered()
+    telling.hear(SPEECH, SPEECH)
+    telling.judge(CONTINUE, 0.9)
+    actions = work(telling.machine.handle(AgentTold("hi")))
+    assert actions == [DropTurn(2, taken=True), SpeakText(3, telling.machine.generation, "hi")]
+
+
+def test_a_failed_reply_ends_where_it_was_heard_to(talk: Talk) -> None:
+    generation = talk.answered()
+    assert work(talk.machine.handle(ReplyFailed(generation - 1))) == []
+    cut = CutReply(generation, CutReason.FAILED, keep_heard=True)
+    assert work(talk.machine.handle(ReplyFailed(generation))) == [cut]
+    assert talk.machine.state is DialogueState.IDLE
+
+
+def test_a_turn_that_was_opened_over_a_failed_reply_goes_on_behind_it(talk: Talk) -> None:
+    generation = talk.answered()
+    talk.hear(SPEECH, SPEECH)
+    cut = CutReply(generation, CutReason.FAILED, keep_heard=True)
+    assert work(talk.machine.handle(ReplyFailed(generation))) == [cut, ReopenTurn(2, 13, 14)]
 
 
 def test_a_failed_step_drops_its_turn_only(talk: Talk) -> None:

@@ -18,13 +18,15 @@ from tests.fakes.pool import InlinePool
 
 
 class Guest:
-    """A connection. `unseated`: how often it was told to go."""
+    """A connection. `mic_pts`: how far its microphone has counted. `unseated`: how often it was told to go."""
 
-    def __init__(self) -> None:
+    def __init__(self, mic_pts: int = 0) -> None:
+        self.mic_pts = mic_pts
         self.unseated = 0
 
-    def unseat(self) -> None:
+    def unseat(self) -> int:
         self.unseated += 1
+        return self.mic_pts
 
 
 @pytest.fixture
@@ -43,13 +45,13 @@ def take_up(registry: SessionRegistry, token: str, guest: Guest) -> Seat | None:
 
 
 async def test_who_was_replaced_has_no_say_any_more(registry: SessionRegistry) -> None:
-    first, second = Guest(), Guest()
+    first, second = Guest(5), Guest()
     seat = await registry.open(Hello(), first)
     assert take_up(registry, seat.token, second) is seat
     assert first.unseated == 1
     for keep in (True, False):
         await registry.leave(seat, first, mic_pts=9, keep=keep)
-    assert (seat.sitter, seat.mic_pts, registry.full) == (second, 0, True)
+    assert (seat.sitter, seat.mic_pts, registry.full) == (second, 5, True)
     await registry.leave(seat, second, mic_pts=7, keep=True)
     assert (seat.sitter, seat.mic_pts, registry.full) == (None, 7, False)
     assert take_up(registry, seat.token, first) is seat

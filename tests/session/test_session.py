@@ -10,8 +10,23 @@ import pytest
 
 from duplex.core.clock import VirtualClock
 from duplex.core.config import SessionConfig
-from duplex.core.events import AgentAudio, Hello, MicAudio, Played, Say, ServerEvent, StateChanged, TextDelta, TurnTrace
+from duplex.core.events import (
+    AgentAudio,
+    Cut,
+    CutReason,
+    ErrorEvent,
+    Hello,
+    MicAudio,
+    Played,
+    Say,
+    SayRole,
+    ServerEvent,
+    StateChanged,
+    TextDelta,
+    TurnTrace,
+)
 from duplex.core.metrics import Metrics
+from duplex.pool.pool import StepFailedError
 from duplex.pool.queue import StepKind
 from duplex.session.session import Session
 from duplex.session.store import SessionStore
@@ -19,6 +34,7 @@ from tests.fakes.engine import ASK, SILENCE, SPEECH, FakeEngine, chunks
 from tests.fakes.pool import InlinePool
 
 E = TypeVar("E", bound=ServerEvent)
+PATIENCE_SEC = 10.0  # real time: what has not come by then never comes
 
 
 class Call:
@@ -31,6 +47,7 @@ class Call:
         self.memories: list[list[float]] = []
         self.engine = FakeEngine(reply_text=self._answer)
         self.pool = InlinePool(self.engine)
+        self.metrics = Metrics()
         self.session = Session(
             "s",
             SessionConfig(instructions="Be brief."),
@@ -38,7 +55,7 @@ class Call:
             pool=self.pool,
             store=SessionStore(self.engine.branches),
             clock=VirtualClock(),
-            metrics=Metrics(),
+            metrics=self.metrics,
             max_lead_ms=400,
         )
         self.playing = False
@@ -67,7 +84,8 @@ class Call:
     async def until(self, kind: type[E], **fields: Any) -> E:
         """The next event of a kind with these fields."""
         while True:
-            await self.session.outbox.filled()
+            async with asyncio.timeout(PATIENCE_SEC):
+                await self.session.outbox.filled()
             event = self.session.outbox.get_nowait()
             if isinstance(event, AgentAudio):
                 self._received = Played(event.epoch, event.pts + len(event.pcm))
@@ -123,3 +141,50 @@ async def test_who_speaks_before_a_typed_turns_answer_has_heard_nothing_of_it(ca
     await call.until(TextDelta, turn=2)
     assert 4.0 in call.memories[1]
     assert words(call.memories[1]) == []
+
+
+async def test_of_a_reply_whose_voice_fails_only_the_heard_is_remembered(call: Call) -> None:
+    steps, heard = iter(range(6)), asyncio.Event()
+
+    async def voice() -> None:
+        if next(steps) == 5:
+            await heard.wait()
+            raise StepFailedError("no voice")
+
+    call.pool.before = {StepKind.SPEAK: voice}
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    call.playing = True
+    await call.until(AgentAudio, pts=4800)  # the third word begins
+    call.playing = False
+    heard.set()
+    await call.until(ErrorEvent, code="step_failed")
+    cut = await call.until(Cut)
+    assert (cut.turn, cut.heard_text.strip(), cut.reason) == (1, "one two", CutReason.FAILED)
+    await call.until(StateChanged, agent="listening")
+    call.pool.before = {}
+    await call.hear(SPEECH, ASK, SILENCE)
+    await call.until(TextDelta, turn=2)
+    assert words(call.memories[1]) == [100.0, 101.0]
+
+
+async def test_dictated_words_that_were_heard_are_remembered_although_the_user_had_begun_to_speak(call: Call) -> None:
+    await call.hear(SILENCE, SPEECH)
+    call.session.handle(Say("this is being said to you", SayRole.AGENT))
+    call.playing = True
+    await call.until(AgentAudio, pts=4800)
+    call.playing = False
+    await call.hear(SPEECH, ASK, SILENCE)
+    cut = await call.until(Cut)
+    assert (cut.turn, cut.heard_text.strip()) == (2, "this is")
+    await call.until(TextDelta, turn=3)
+    assert words(call.memories[0]) == [100.0, 101.0]
+    assert call.memories[0].count(2.0) == 3  # one turn of the user, the one that was begun anew
+
+
+def test_what_clients_count_of_underruns_is_measured() -> None:
+    call = Call()
+    for underruns in (0, 2, 3, 1):  # the last is a new client's
+        call.session.handle(Played(0, 0, 40.0, underruns))
+    exposed = call.metrics.exposition().decode()
+    assert "duplex_underruns_total 4.0" in exposed
+    assert "duplex_client_queued_seconds_count 4.0" in exposed
