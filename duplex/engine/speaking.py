@@ -82,7 +82,7 @@ class SpeechSynthesizer:
         """Open a segment; False where nothing is left of its text after post-processing."""
         llm = self._model.llm
         spoken = post_process(segment.text)
-        ids = self._decoder.dims.text_ids(spoken, llm.encode)
+        ids = self._decoder.lexicon.symbols_of(spoken) if self._decoder.dims.symbols else llm.encode(spoken)
         if not ids:
             return False
         device = self._decoder.embedding.weight.device

@@ -37,6 +37,7 @@ from duplex.model.checkpoint_files import (
 from duplex.model.cmvn import read_cmvn, write_cmvn_json
 from duplex.model.codec import Codec, CodecEncoder, HifiGanGenerator, IstftDecoder, Quantizer
 from duplex.model.encoder import SpeechEncoder
+from duplex.model.lexicon import Lexicon
 from duplex.model.llm import CausalLanguageModel
 from duplex.model.settings import SpeechSettings
 from duplex.model.speech_decoder import SpeechDecoder
@@ -46,6 +47,7 @@ __all__ = ["DuplexModel", "SpeechSettings", "load_checkpoint", "save_checkpoint"
 # Names inside audiollm/final.pt; the adapter's is misspelt in the official files.
 ENCODER, ADAPTER, PROMPTS, STATE_HEAD = "encoder.", "adpter.", "prompt_embeddings.", "predictor_head."
 TASKS = "task_embeddings.weight"  # of another way of training; present in some files, never used
+LEXICON = "lexicon.json"
 GENERATOR, QUANTIZER, CODEC_ENCODER = "generator.", "quantizer.", "encoder."
 CODE_TABLE = "quantizer_modules.0.embedding.weight"
 # weight_norm's two tensors: in the files, and in torch's parametrization.
@@ -172,6 +174,8 @@ def save_checkpoint(
 
     write_tensor_file(folder / "decoder", stored(speech_decoder, "", dtype))
     _write_json(folder / "decoder" / "model.json", config.decoder_config(speech_decoder.dims))
+    if speech_decoder.dims.symbols:
+        speech_decoder.lexicon.write(folder / "decoder" / LEXICON)
 
     codec_tensors = {**stored(codec.generator, GENERATOR, dtype), **stored(codec.quantizer, QUANTIZER, dtype)}
     if codec_encoder is not None:
@@ -225,7 +229,13 @@ def _add_cmvn(tensors: dict[str, Tensor], path: Path, bins: int, *, is_json: boo
 
 
 def _load_speech_decoder(folder: Path) -> SpeechDecoder:
-    decoder = SpeechDecoder(config.read_decoder_dims(folder / "model.json"))
+    dims = config.read_decoder_dims(folder / "model.json")
+    lexicon = Lexicon.read(folder / LEXICON) if dims.symbols else Lexicon()
+    if dims.symbols not in (0, lexicon.symbols):
+        raise CheckpointError(
+            f"{folder / LEXICON} has {lexicon.symbols} symbols, the speech decoder reads {dims.symbols}"
+        )
+    decoder = SpeechDecoder(dims, lexicon)
     load_module(decoder, read_tensor_file(folder), "")
     return decoder
 

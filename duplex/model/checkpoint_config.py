@@ -115,7 +115,7 @@ class DecoderEntries(_Entries):
     feed_forward: PositiveInt = Field(alias="transformer_linear_units")
     blocks: PositiveInt = Field(alias="transformer_num_blocks")
     prefix: bool = Field(default=False, alias="kv_cache_prefix_finetune")
-    reads_bytes: bool = False  # ours
+    symbols: NonNegativeInt = 0  # ours
 
 
 class CodecEncoderEntries(_Entries):
@@ -187,7 +187,7 @@ def read_decoder_dims(path: Path) -> SpeechDecoderDims:
         entries.blocks,
         loaded[1],
         prefix=entries.prefix,
-        reads_bytes=entries.reads_bytes,
+        symbols=entries.symbols,
     )
 
 
@@ -288,7 +288,7 @@ def decoder_config(dims: SpeechDecoderDims) -> list[Any]:
         "transformer_attention_heads": dims.heads,
         "transformer_linear_units": dims.feed_forward,
         "transformer_num_blocks": dims.blocks,
-        **({"reads_bytes": True} if dims.reads_bytes else {}),
+        **({"symbols": dims.symbols} if dims.symbols else {}),
     }
     return [dims.dim, dims.codes, entries]
 

@@ -14,20 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from duplex.model.lexicon import Lexicon
+
 RMS_EPS = 1e-6
 ROPE_THETA = 10000.0
 SPECIAL_TOKENS = 4  # bos, sos, eos, pad = V .. V+3 (fixture quirk 10)
 CACHE_BLOCK = 256  # positions by which a growing key/value buffer is extended
-BYTES = 256
-CODES_PER_BYTE = 2.5  # before a corpus tells: English at 40 codes a second
+CODES_PER_SYMBOL = 2.5  # before a corpus tells: English at 40 codes a second
 
 
 @dataclass(frozen=True)
 class SpeechDecoderDims:
     """Sizes of the speech decoder. `codes` is the codebook size, without the four special tokens.
 
-    reads_bytes: the text comes as the bytes of its UTF-8 form, through an embedding of the decoder's own (ours); else
-    as the LLM's embeddings of its tokens (official). How a word sounds can then be learned from words spelled alike.
+    symbols: the text comes as so many symbols of a lexicon, bytes and phones, through an embedding of the decoder's own
+    (ours); 0: as the LLM's embeddings of its tokens (official).
     """
 
     dim: int
@@ -36,7 +37,7 @@ class SpeechDecoderDims:
     blocks: int
     codes: int
     prefix: bool = True
-    reads_bytes: bool = False
+    symbols: int = 0
 
     @property
     def bos(self) -> int:
@@ -52,10 +53,6 @@ class SpeechDecoderDims:
     def eos(self) -> int:
         """Token id that ends the code part."""
         return self.codes + 2
-
-    def text_ids(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
-        """What is read of a post-processed text: its bytes, or the LLM's tokens by `encode`."""
-        return list(text.encode()) if self.reads_bytes else encode(text)
 
 
 class RmsNorm(nn.Module):
@@ -179,15 +176,18 @@ class SpeechCache:
 class SpeechDecoder(nn.Module):
     """The decoder as one streaming state machine (`begin`, `step`) and one teacher-forced pass (`forward`).
 
-    byte_codes [256], of a decoder that reads bytes: how many codes each byte lasts, about. A byte stands where it is
-    expected to be said, so that a code finds its letter beside it.
+    lexicon: how text becomes symbols, of a decoder that reads them. symbol_codes [symbols]: how many codes each lasts,
+    about. A symbol stands where it is expected to be said, so that a code finds it beside it.
     """
 
-    byte_codes: Tensor
+    symbol_codes: Tensor
 
-    def __init__(self, dims: SpeechDecoderDims) -> None:
+    def __init__(self, dims: SpeechDecoderDims, lexicon: Lexicon | None = None) -> None:
         super().__init__()
         self.dims = dims
+        self.lexicon = lexicon or Lexicon()
+        if dims.symbols not in (0, self.lexicon.symbols):
+            raise ValueError(f"the speech decoder reads {dims.symbols} symbols, its lexicon has {self.lexicon.symbols}")
         tokens = dims.codes + SPECIAL_TOKENS
         self.embedding = nn.Embedding(tokens, dims.dim)
         self.layers_pre_nn = nn.ModuleList(LlamaBlock(dims) for _ in range(dims.blocks // 2))
@@ -196,9 +196,9 @@ class SpeechDecoder(nn.Module):
         self.out_fnn = nn.Linear(dims.dim, tokens)
         if dims.prefix:
             self.layers_prefix = nn.ModuleList(LlamaBlock(dims) for _ in range(dims.blocks))
-        if dims.reads_bytes:
-            self.byte_embedding = nn.Embedding(BYTES, dims.dim)
-            self.register_buffer("byte_codes", torch.full((BYTES,), CODES_PER_BYTE))
+        if dims.symbols:
+            self.symbol_embedding = nn.Embedding(dims.symbols, dims.dim)
+            self.register_buffer("symbol_codes", torch.full((dims.symbols,), CODES_PER_SYMBOL))
         self._angles: Rotation | None = None  # replaced whole, so that threads may share it
 
     def split(self, llm_rows: Tensor) -> Tensor:
@@ -206,10 +206,10 @@ class SpeechDecoder(nn.Module):
         return llm_rows.reshape(*llm_rows.shape[:-2], -1, self.dims.dim)
 
     def read(self, ids: Tensor, embed: Callable[[Tensor], Tensor]) -> Text:
-        """Text ids [n] of `text_ids` as the decoder takes them; `embed` is the LLM's embedding."""
-        if self.dims.reads_bytes:
-            lasting = self.byte_codes[ids].float()
-            return self.byte_embedding(ids), lasting.cumsum(0) - lasting / 2
+        """Symbols [n], or the LLM's tokens with its embedding `embed`, as the decoder takes them."""
+        if self.dims.symbols:
+            lasting = self.symbol_codes[ids].float()
+            return self.symbol_embedding(ids), lasting.cumsum(0) - lasting / 2
         return self.split(embed(ids).to(self.embedding.weight.dtype)), None
 
     def _rotation(self, positions: Tensor) -> Rotation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import nn
 
 from duplex.model.adapter import Adapter, AdapterDims
 from duplex.model.checkpoint import SpeechSettings
+from duplex.model.lexicon import Lexicon
 from duplex.model.llm import load_tokenizer
-from duplex.model.speech_decoder import SpeechDecoder
+from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
 from duplex.train import codec_stage, ctc_stage, listen_stage, speak_stage, text_llm
 from duplex.train.codec_stage import CodecTrainer
 from duplex.train.corpus import Kind, build_corpus, load_corpus
@@ -23,6 +25,7 @@ from duplex.train.listen_stage import ListenModel
 from duplex.train.loop import fresh, trained_weights
 from duplex.train.plans import HELDOUT, Cast
 from duplex.train.presets import Preset
+from duplex.train.pronunciation import world_lexicon
 from duplex.train.scenarios import load_pools
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import AUDIO_START, DialogueWriter, write_out_attention
@@ -151,18 +154,17 @@ class Pipeline:
         """Speech decoder on the agent's voice."""
         llm, writer = self._llm()
         items = speak_stage.prepare(
-            load_corpus(self.corpus("agent")), self._codec(), llm, writer, self.preset.decoder,
-            self.work / "speech" / "items.pt", self.seed,
-        )  # fmt: skip
+            load_corpus(self.corpus("agent")), self._codec(), llm, writer, self.work / "speech" / "items.pt", self.seed
+        )
         speak_stage.run(
-            items, llm, self.work / "speech", self.preset.decoder, self.preset.decoder_steps, self.seed,
+            items, llm, writer.encode, self.work / "speech", *self._decoder(), self.preset.decoder_steps, self.seed,
             device=self.device, start_from=fresh if self.warm is None else self.warm.decoder,
         )  # fmt: skip
 
     def export(self) -> None:
         """Write the checkpoint."""
         listen, _ = self._listen_model("state")
-        decoder = SpeechDecoder(self.preset.decoder)
+        decoder = SpeechDecoder(*self._decoder())
         _restore(decoder, self.work / "speech")
         settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]
         export(listen, decoder, self._codec(), self.llm_folder, settings, self.out)
@@ -203,6 +205,15 @@ class Pipeline:
         else:
             _restore(model, self.work / stage)
         return model.to(self.device), writer
+
+    def _decoder(self) -> tuple[SpeechDecoderDims, Lexicon]:
+        """Sizes of the speech decoder, and its lexicon: that of the checkpoint begun with, or of the agent's voice."""
+        path = self.work / "lexicon.json"
+        if not path.exists():
+            old = None if self.warm is None else self.warm.checkpoint.speech_decoder
+            (old.lexicon if old is not None and old.dims.symbols else world_lexicon()).write(path)
+        lexicon = Lexicon.read(path)
+        return replace(self.preset.decoder, symbols=lexicon.symbols), lexicon
 
     def _codec(self) -> CodecTrainer:
         codec = CodecTrainer(self.preset.codec, self.preset.codes)

@@ -22,6 +22,7 @@ from duplex.train.world.phrasing import HESITATIONS
 
 _DIALOGUE_SHARE = 0.75  # of the asr corpus; the rest is random words, so that the encoder learns sounds, not sentences
 _VOCABULARY_DIALOGUES = 4_000
+_LEXICON_DIALOGUES = 40_000
 # What the agent's corpus is made of. The world has some ten thousand replies, and a decoder that hears each of them
 # many times learns them by heart: more than half is what no reply says. And the server speaks a reply in segments, cut
 # at marks, so segments are what must be learned.
@@ -105,7 +106,7 @@ def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     numbers, parts, and random words.
     """
     del cast  # the agent has one voice and says the same in both
-    words = sorted({word for reply in all_replies(random.Random(0), _VOCABULARY_DIALOGUES) for word in _words(reply)})
+    words = _reply_words(random.Random(0))
     make: dict[str, Callable[[], str]] = {
         "reply": lambda: next(all_replies(rng, 1)),
         "segment": lambda: _segment(rng, words),
@@ -123,6 +124,16 @@ def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
             text = make[kind]()
         said.add(text)
         yield Clip(text, AGENT_VOICE)
+
+
+def world_words(rng: random.Random) -> set[str]:
+    """Every word that users and the agent say, in lower case."""
+    replies = _reply_words(rng, _LEXICON_DIALOGUES)
+    return {*vocabulary(rng, _LEXICON_DIALOGUES), *(part for word in replies for part in word.lower().split("-"))}
+
+
+def _reply_words(rng: random.Random, dialogues: int = _VOCABULARY_DIALOGUES) -> list[str]:
+    return sorted({word for reply in all_replies(rng, dialogues) for word in _words(reply)})
 
 
 def _segment(rng: random.Random, words: Sequence[str]) -> str:

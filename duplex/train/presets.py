@@ -56,7 +56,7 @@ TINY = Preset(
     adapter_kernel=9,  # wide enough to know that a piece was written already
     codes=1024,
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
-    decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024, reads_bytes=True),
+    decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
     text_steps=LoopOptions(steps=9000, learning_rate=2e-3, matrix_rate=0.02, averaging=0.998),
     ctc_steps=LoopOptions(steps=17700, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
@@ -94,7 +94,7 @@ SMOKE = Preset(
     encoder=EncoderDims(dim=32, heads=2, feed_forward=64, blocks=2, position_kind=DISTANCE_POSITIONS),
     codes=64,
     codec=IstftDims(input_dim=32, dim=32, token_blocks=1, frame_blocks=1),
-    decoder=SpeechDecoderDims(dim=32, heads=2, feed_forward=64, blocks=2, codes=64, reads_bytes=True),
+    decoder=SpeechDecoderDims(dim=32, heads=2, feed_forward=64, blocks=2, codes=64),
     text_steps=LoopOptions(steps=4, learning_rate=1e-3),
     ctc_steps=LoopOptions(steps=4, learning_rate=1e-3, matrix_rate=0.02),
     character_steps=2,

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from duplex.model.lexicon import Lexicon
 from duplex.model.segmenter import post_process
-from duplex.model.speech_decoder import BYTES, SpeechDecoder, SpeechDecoderDims
+from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
 from duplex.train.codec_stage import CodecTrainer, to_codec_rate
 from duplex.train.corpus import Utterance
 from duplex.train.loop import LoopOptions, fresh, train
@@ -28,18 +29,18 @@ CORRUPTED_CODES = 0.1  # share of fed-back codes replaced at random, against exp
 # What the LLM thinks while it says a word depends on all that was said before, and no training has heard all of it:
 FOREIGN_HIDDEN = 0.5  # share of clips that get the hidden states of another one; the text alone tells what to say
 HIDDEN_NOISE = 0.3  # on the other clips' own ones, in units of their root mean square
-DRAWN_TO_MEAN = 10.0  # clips' worth of a byte's count at which the mean and the corpus weigh alike
+DRAWN_TO_MEAN = 10.0  # clips' worth of a symbol's count at which the mean and the corpus weigh alike
+HALF = 0.5
+SPELLED_WORDS = 0.1  # of the known words are read by their letters, so that unknown ones can be said
 DIALOGUES_FOR_CONTEXTS = 40_000
 HIDDEN_BATCH = 32  # conversations
 
 
 @dataclass
 class Spoken:
-    """One clip of the agent: text as the decoder reads it (`SpeechDecoderDims.text_ids`), hidden states of the text as
-    written [n, llm_dim], codes [c].
-    """
+    """One clip of the agent: text as spoken, hidden states of the text as written [n, llm_dim], codes [c]."""
 
-    text: list[int]
+    text: str
     hidden: Tensor
     codes: Tensor
 
@@ -91,7 +92,6 @@ def prepare(
     codec: CodecTrainer,
     llm: Any,
     writer: DialogueWriter,
-    dims: SpeechDecoderDims,
     cache: Path,
     seed: int,
 ) -> list[Spoken]:
@@ -114,7 +114,7 @@ def prepare(
     hop = codec.generator.samples_per_token
     spoken: list[Spoken] = []
     for clip, rows in zip(tqdm(corpus, desc="speech decoder codes", mininterval=5.0), hidden, strict=True):
-        text = dims.text_ids(post_process(clip.text), writer.encode)
+        text = post_process(clip.text)
         if not len(rows) or not text:
             continue
         with torch.inference_mode():
@@ -143,25 +143,28 @@ def batches(items: Sequence[Spoken], codes_per_batch: int, seed: int) -> Iterato
             yield from groups
 
 
-def codes_of_bytes(items: Sequence[Spoken]) -> Tensor:
-    """How many codes each byte of a text lasts [256], by least squares over whole clips, drawn to the mean."""
-    counts = torch.stack([torch.bincount(torch.tensor(item.text), minlength=BYTES) for item in items]).double()
+Reader = Callable[[str], list[int]]  # text to what the decoder reads
+
+
+def codes_of_symbols(items: Sequence[Spoken], read: Reader, symbols: int) -> Tensor:
+    """How many codes each symbol of a text lasts [symbols], by least squares over whole clips, drawn to the mean."""
+    counts = torch.stack([torch.bincount(torch.tensor(read(i.text)), minlength=symbols) for i in items]).double()
     lengths = torch.tensor([len(item.codes) for item in items], dtype=torch.float64)
     mean = lengths.sum() / counts.sum()
-    drawn = counts.T @ counts + DRAWN_TO_MEAN * torch.eye(BYTES, dtype=torch.float64)
+    drawn = counts.T @ counts + DRAWN_TO_MEAN * torch.eye(symbols, dtype=torch.float64)
     beside = torch.linalg.solve(drawn, counts.T @ (lengths - mean * counts.sum(1)))
     lasting: Tensor = (mean + beside).clamp(min=0.0).float()
     return lasting
 
 
 def decoder_loss(
-    decoder: SpeechDecoder, embedding: torch.nn.Embedding, batch: Sequence[Spoken], *, corrupt: bool
+    decoder: SpeechDecoder, embedding: torch.nn.Embedding, batch: Sequence[Spoken], read: Reader, *, corrupt: bool
 ) -> dict[str, Tensor]:
-    """Cross-entropy of the codes and the end."""
+    """Cross-entropy of the codes and the end, of texts as `read` reads them."""
     dims = decoder.dims
     device = decoder.embedding.weight.device
-    read = [decoder.read(torch.tensor(s.text, device=device), embedding) for s in batch]
-    texts, places = [rows for rows, _ in read], [where for _, where in read if where is not None]
+    given = [decoder.read(torch.tensor(read(s.text), device=device), embedding) for s in batch]
+    texts, places = [rows for rows, _ in given], [where for _, where in given if where is not None]
     prefixes = [decoder.split(hidden) for hidden in _hidden(batch, device, corrupt=corrupt)]
     codes = pad_sequence([s.codes.to(device) for s in batch], batch_first=True, padding_value=dims.eos)
     fed = codes
@@ -184,6 +187,15 @@ def decoder_loss(
     return {"loss": loss, "right": (logits.argmax(-1) == wanted).float().mean()}
 
 
+def _readers(decoder: SpeechDecoder, encode: Reader, seed: int) -> tuple[Reader, Callable[[float], Reader]]:
+    """How the decoder reads a text, and how it does with a share of the known words spelled."""
+    rng = random.Random(seed)
+    if not decoder.dims.symbols:
+        return encode, lambda _: encode
+    lexicon = decoder.lexicon
+    return lexicon.symbols_of, lambda share: lambda text: lexicon.symbols_of(text, lambda: rng.random() < share)
+
+
 def _hidden(batch: Sequence[Spoken], device: torch.device, *, corrupt: bool) -> list[Tensor]:
     """Hidden states [n, llm_dim] of each clip, or of another one, or with noise."""
     own = [clip.hidden.to(device).float() for clip in batch]
@@ -197,8 +209,10 @@ def _hidden(batch: Sequence[Spoken], device: torch.device, *, corrupt: bool) -> 
 def run(
     items: Sequence[Spoken],
     llm: Any,
+    encode: Reader,
     folder: Path,
     dims: SpeechDecoderDims,
+    lexicon: Lexicon,
     options: LoopOptions,
     seed: int,
     *,
@@ -207,13 +221,14 @@ def run(
 ) -> SpeechDecoder:
     """Train on all but 100 clips (of few clips, half), which are scored every 500 steps. Raises ValueError."""
     torch.manual_seed(seed)
-    decoder = SpeechDecoder(dims).to(device)
+    decoder = SpeechDecoder(dims, lexicon).to(device)
+    read, spelling = _readers(decoder, encode, seed)
     for parameter in decoder.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.03)
+    if dims.symbols:
+        decoder.symbol_codes.copy_(codes_of_symbols(items, spelling(HALF), dims.symbols))
     start_from(decoder)
-    if dims.reads_bytes:
-        decoder.byte_codes.copy_(codes_of_bytes(items))
     embedding = llm.get_input_embeddings()
     shuffled = random.Random(seed).sample(list(items), len(items))
     if len(shuffled) < 2:
@@ -222,10 +237,11 @@ def run(
     held_out, used = shuffled[:scored], shuffled[scored:]
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
-        return decoder_loss(decoder, embedding, batch, corrupt=True)
+        return decoder_loss(decoder, embedding, batch, spelling(SPELLED_WORDS), corrupt=True)
 
     def evaluate() -> dict[str, float]:
-        rows = [decoder_loss(decoder, embedding, held_out[at : at + 20], corrupt=False) for at in range(0, scored, 20)]
+        groups = [held_out[at : at + 20] for at in range(0, scored, 20)]
+        rows = [decoder_loss(decoder, embedding, group, read, corrupt=False) for group in groups]
         return {key: float(torch.stack([row[key] for row in rows]).mean()) for key in rows[0]}
 
     train("speech-decoder", decoder, batches(used, CODES_PER_BATCH, seed), loss_of, folder, options, device=device,

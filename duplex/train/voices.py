@@ -198,6 +198,11 @@ def _run_flite(text: str, voice: Voice) -> tuple[Pcm, int]:
         return _read_wav(path.read_bytes())
 
 
+def phones_of(text: str, voice: Voice) -> list[str]:
+    """The phones with which a voice of flite says a text, silences ("pau") included. Raises SynthesisError."""
+    return _run(["flite", "-voice", voice.name, "-ps", "-t", text, "none"]).decode().split()
+
+
 def _run_espeak(text: str, voice: Voice) -> tuple[Pcm, int]:
     words_per_minute = round(_ESPEAK_NORMAL_WPM * voice.speed / voice.tract)
     arguments = ["-v", voice.name, "-s", str(words_per_minute), "-p", str(voice.pitch), "--stdout", text]

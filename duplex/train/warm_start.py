@@ -80,10 +80,10 @@ class WarmStart:
         trainer.step.fill_(OPEN_STEPS)
 
     def decoder(self, decoder: SpeechDecoder) -> None:
-        """The speech decoder. Where only the new one reads bytes, the parts that read text stay fresh."""
+        """The speech decoder. Where only the new one reads symbols, the parts that read text stay fresh."""
         weights = dict(self.checkpoint.speech_decoder.state_dict())
-        if decoder.dims.reads_bytes and not self.checkpoint.speech_decoder.dims.reads_bytes:
-            reading = ("byte_embedding.", "byte_codes", "layers_pre_nn.")
+        if decoder.dims.symbols and not self.checkpoint.speech_decoder.dims.symbols:
+            reading = ("symbol_", "layers_pre_nn.")
             weights |= {name: value for name, value in decoder.state_dict().items() if name.startswith(reading)}
         self._load(weights, decoder, "speech decoder")
 

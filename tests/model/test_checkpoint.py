@@ -25,9 +25,10 @@ from duplex.model.checkpoint_config import decoder_config
 from duplex.model.cmvn import read_cmvn, write_cmvn_json, write_cmvn_kaldi
 from duplex.model.codec import CodecEncoder, IstftDims
 from duplex.model.encoder import EncoderDims
+from duplex.model.lexicon import Lexicon
 from duplex.model.random_checkpoint import CHAT_TEMPLATE, FULL_7B, TINY, LlmDims, random_checkpoint
 from duplex.model.settings import SpeechSettings
-from duplex.model.speech_decoder import CODES_PER_BYTE, SpeechDecoder, SpeechDecoderDims
+from duplex.model.speech_decoder import CODES_PER_SYMBOL, SpeechDecoder, SpeechDecoderDims
 from tests.model.conftest import CHECKPOINT, LLM
 
 PARTS = ("encoder", "adapter", "state_head", "speech_decoder", "codec")
@@ -143,19 +144,25 @@ def test_an_adapter_of_pieces_and_a_class_for_interruptions_are_kept(model: Dupl
         load_checkpoint(tmp_path / "other", LLM)
 
 
-def test_a_decoder_that_reads_bytes_is_kept(model: DuplexModel, tmp_path: Path) -> None:
-    ours = SpeechDecoder(replace(model.speech_decoder.dims, reads_bytes=True))
+def test_a_decoder_that_reads_symbols_is_kept_with_its_lexicon(model: DuplexModel, tmp_path: Path) -> None:
+    lexicon = Lexicon(("ow", "z"), {"zoes": ("z", "ow", "z")})
+    ours = SpeechDecoder(replace(model.speech_decoder.dims, symbols=258), lexicon)
     save(replace(model, speech_decoder=ours), tmp_path)
     loaded = load_checkpoint(tmp_path, LLM).speech_decoder
-    text = "Zo\u00eb."
-    ids = loaded.dims.text_ids(text, model.llm.encode)
-    assert ids == [0x5A, 0x6F, 0xC3, 0xAB, 0x2E]
+    assert loaded.lexicon == lexicon
+    ids = loaded.lexicon.symbols_of("Zoes.")
     rows, places = loaded.read(torch.tensor(ids), model.llm.embedding)
-    torch.testing.assert_close(rows, ours.byte_embedding.weight[ids], atol=1e-3, rtol=1e-2)
-    torch.testing.assert_close(places, CODES_PER_BYTE * (torch.arange(5) + 0.5))
-    assert model.speech_decoder.dims.text_ids(text, model.llm.encode) == model.llm.encode(text)
+    torch.testing.assert_close(rows, ours.symbol_embedding.weight[ids], atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(places, CODES_PER_SYMBOL * (torch.arange(4) + 0.5))
+    other = tmp_path / "decoder" / "lexicon.json"
+    Lexicon(("ow",), {"oh": ("ow",)}).write(other)
+    with pytest.raises(CheckpointError, match=r"lexicon\.json has 257 symbols, the speech decoder reads 258"):
+        load_checkpoint(tmp_path, LLM)
+    other.unlink()
+    with pytest.raises(CheckpointError, match=r"lexicon\.json is no lexicon"):
+        load_checkpoint(tmp_path, LLM)
     (tmp_path / "decoder" / "model.json").write_text(json.dumps(decoder_config(model.speech_decoder.dims)))
-    with pytest.raises(CheckpointError, match=r"unexpected tensors byte_codes, byte_embedding"):
+    with pytest.raises(CheckpointError, match=r"unexpected tensors symbol_codes, symbol_embedding"):
         load_checkpoint(tmp_path, LLM)
 
 

@@ -22,6 +22,7 @@ from duplex.model.checkpoint import load_checkpoint
 from duplex.model.checkpoint_config import decoder_config
 from duplex.model.codec import GeneratorDims
 from duplex.model.encoder import EncoderDims
+from duplex.model.lexicon import BYTES, Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
 from duplex.train import codec_stage
@@ -43,7 +44,7 @@ from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train, t
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
 from duplex.train.scenarios import DONT_CARE, load_pools
-from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_bytes, hidden_rows
+from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter
@@ -125,20 +126,20 @@ def test_an_llm_with_two_embeddings_hands_on_the_one_it_reads(trained, tmp_path)
     torch.testing.assert_close(tied.lm_head.weight, read)
 
 
-def test_a_decoder_that_reads_bytes_goes_on_from_one_that_reads_pieces(trained, tmp_path):
+def test_a_decoder_that_reads_symbols_goes_on_from_one_that_reads_pieces(trained, tmp_path):
     """What writes codes is taken over, what reads text stays fresh."""
     _, out = trained
     other = tmp_path / "pieces"
     shutil.copytree(out, other)
-    dims = dataclasses.replace(PRESETS["smoke"].decoder, reads_bytes=False, dim=64, heads=4)
+    dims = dataclasses.replace(PRESETS["smoke"].decoder, dim=64, heads=4)
     pieces = SpeechDecoder(dims)
     safetensors.torch.save_file(pieces.state_dict(), other / "decoder" / "final.safetensors")
     (other / "decoder" / "model.json").write_text(json.dumps(decoder_config(dims)))
-    fresh = SpeechDecoder(dataclasses.replace(dims, reads_bytes=True))
+    fresh = SpeechDecoder(dataclasses.replace(dims, symbols=BYTES))
     before = {name: value.clone() for name, value in fresh.state_dict().items()}
     WarmStart(other).decoder(fresh)
     for name, value in fresh.state_dict().items():
-        reads = name.startswith(("byte_", "layers_pre_nn"))
+        reads = name.startswith(("symbol_", "layers_pre_nn"))
         torch.testing.assert_close(value, before[name] if reads else pieces.state_dict()[name])
 
 
@@ -425,14 +426,14 @@ def test_the_official_kind_of_codec_trains_too(tmp_path):
         assert trainer.eval()(audio)["mel"] < untrained(audio)["mel"]
 
 
-@pytest.mark.parametrize("reads_bytes", [False, True])
-def test_teacher_forcing_equals_streaming_with_padding(reads_bytes):
+@pytest.mark.parametrize("symbols", [0, BYTES])
+def test_teacher_forcing_equals_streaming_with_padding(symbols):
     torch.manual_seed(0)
-    dims = SpeechDecoderDims(dim=16, heads=2, feed_forward=32, blocks=2, codes=20, reads_bytes=reads_bytes)
+    dims = SpeechDecoderDims(dim=16, heads=2, feed_forward=32, blocks=2, codes=20, symbols=symbols)
     decoder = SpeechDecoder(dims).eval()
     text, prefix = torch.randn(2, 5, 16), torch.randn(2, 4, 16)
     codes = torch.randint(20, (2, 6))
-    places = torch.rand(2, 5).cumsum(1) * 3 if reads_bytes else None
+    places = torch.rand(2, 5).cumsum(1) * 3 if symbols else None
     with torch.inference_mode():
         both = decoder(text, torch.tensor([5, 3]), prefix, torch.tensor([2, 4]), codes, places)
         for row, (t, p) in enumerate(((5, 2), (3, 4))):
@@ -455,14 +456,14 @@ def test_streaming_goes_on_past_the_first_block_of_positions():
     torch.testing.assert_close(streamed, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_how_long_a_byte_lasts_is_read_from_a_corpus():
+def test_how_long_a_symbol_lasts_is_read_from_a_corpus():
     rng = random.Random(0)
-    lasting = {ord("a"): 4, ord("b"): 1, ord("."): 10}
-    texts = [[*rng.choices((ord("a"), ord("b")), k=rng.randint(3, 12)), ord(".")] for _ in range(4000)]
-    clips = [Said(text, torch.zeros(1, 4), torch.zeros(sum(lasting[byte] for byte in text))) for text in texts]
-    found = codes_of_bytes(clips)
-    for byte, codes in lasting.items():
-        assert float(found[byte]) == pytest.approx(codes, abs=0.3)
+    lasting = {"a": 4, "b": 1, ".": 10}
+    texts = ["".join(rng.choices("ab", k=rng.randint(3, 12))) + "." for _ in range(4000)]
+    clips = [Said(text, torch.zeros(1, 4), torch.zeros(sum(lasting[letter] for letter in text))) for text in texts]
+    found = codes_of_symbols(clips, Lexicon().symbols_of, BYTES)
+    for letter, codes in lasting.items():
+        assert float(found[ord(letter)]) == pytest.approx(codes, abs=0.3)
     mean = sum(len(clip.codes) for clip in clips) / sum(len(text) for text in texts)
     assert float(found[ord("z")]) == pytest.approx(mean)
 
@@ -478,7 +479,7 @@ def test_hidden_states_are_the_same_alone_and_in_a_batch(trained):
 
 def test_what_the_llm_thought_is_swapped_or_blurred_in_training_alone():
     torch.manual_seed(0)
-    batch = [Said([1], torch.full((row + 1, 4), float(row + 1)), torch.tensor([1])) for row in range(4)]
+    batch = [Said("a", torch.full((row + 1, 4), float(row + 1)), torch.tensor([1])) for row in range(4)]
     for rows, clip in zip(_hidden(batch, torch.device("cpu"), corrupt=False), batch, strict=True):
         torch.testing.assert_close(rows, clip.hidden)
     foreign = 0

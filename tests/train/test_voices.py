@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from duplex.train.pronunciation import lexicon_of
 from duplex.train.voices import (
     AGENT_VOICE,
     HELDOUT_VOICES,
@@ -18,6 +19,7 @@ from duplex.train.voices import (
     SilentSpeechError,
     SynthesisError,
     Voice,
+    phones_of,
     sample_voice,
     synthesize,
 )
@@ -102,3 +104,13 @@ def test_what_cannot_be_spoken_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SynthesisError, match="install festival"):
         synthesize(TEXT, OTHER_SYNTHESIZER_VOICES[0])
+
+
+def test_a_voice_tells_its_phones() -> None:
+    assert [phone for phone in phones_of("phone", AGENT_VOICE) if phone != "pau"] == ["f", "ow", "n"]
+
+
+def test_the_lexicon_holds_words_and_no_letters() -> None:
+    lexicon = lexicon_of(["Tea", "tea", "a", "the"])
+    assert dict(lexicon.words) == {"tea": ("t", "iy"), "the": ("dh", "ax")}
+    assert lexicon.phones == ("ax", "dh", "iy", "t")
