@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 import yaml
 
+from duplex.core.config import ROOT
 from duplex.core.errors import CheckpointError
 from duplex.model.adapter import Adapter
 from duplex.model.caches import StreamCaches
@@ -415,3 +416,8 @@ def test_broken_cmvn_is_named(tmp_path: Path, content: bytes, is_json: bool) -> 
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="global_cmvn"):
         read_cmvn(path, 3, is_json=is_json)
+
+
+def test_the_shipped_checkpoint_stays_under_40_mb() -> None:
+    folder = ROOT / "checkpoints" / "tiny"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 40e6
