@@ -140,7 +140,7 @@ class LlamaBlock(nn.Module):
         """Attention of q over k, v, then the feed-forward, both residual."""
         if mask is None or q.is_cuda:
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        else:  # in training on a CPU, where the fused kernel's gradient takes three times as long
+        else:  # in training on a CPU, where the fused kernel's gradient is slow
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
             attended = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(v.dtype) @ v
         x = x + self.self_attn.o_proj(attended.transpose(1, 2).flatten(2))

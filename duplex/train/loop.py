@@ -125,11 +125,11 @@ class _Average:
         """The mean, by the names of the weights."""
         return self._mean
 
-    def load(self, mean: dict[str, Tensor]) -> None:
-        """Go on from a saved mean."""
-        for name in self._mean.keys() & mean.keys():
-            self._mean[name].copy_(mean[name])
-        self._updates = AVERAGED_AT_FIRST**2
+    def load(self, mean: dict[str, Tensor], updates: int) -> None:
+        """Go on from a mean that so many steps went into; of weights that it lacks, from the present ones."""
+        for name, parameter in self._named.items():
+            self._mean[name].copy_(mean.get(name, parameter.detach()))
+        self._updates = updates if mean else 0
 
 
 _NO_MATRICES = ("embed", "head", "bias")  # parts of the names of what is no matrix between two hidden layers
@@ -184,7 +184,7 @@ def train(
         state = torch.load(state_file, map_location=device, weights_only=True)
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
-        average.load(state.get("averaged", state["module"]))
+        average.load(state.get("averaged", {}), state["step"])
         start, seconds = state["step"], state["seconds"]
     log = _Log(folder, resume=start > 0)
     saved = begun = time.monotonic()

@@ -30,7 +30,7 @@ CORRUPTED_CODES = 0.1  # share of fed-back codes replaced at random, against exp
 FOREIGN_HIDDEN = 0.5  # share of clips that get the hidden states of another one; the text alone tells what to say
 HIDDEN_NOISE = 0.3  # on the other clips' own ones, in units of their root mean square
 DRAWN_TO_MEAN = 10.0  # clips' worth of a symbol's count at which the mean and the corpus weigh alike
-HALF = 0.5
+SPELLED_TO_MEASURE = 0.5  # of them are, where it is found out how long phones and letters last
 SPELLED_WORDS = 0.1  # of the known words are read by their letters, so that unknown ones can be said
 DIALOGUES_FOR_CONTEXTS = 40_000
 HIDDEN_BATCH = 32  # conversations
@@ -227,7 +227,7 @@ def run(
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.03)
     if dims.symbols:
-        decoder.symbol_codes.copy_(codes_of_symbols(items, spelling(HALF), dims.symbols))
+        decoder.symbol_codes.copy_(codes_of_symbols(items, spelling(SPELLED_TO_MEASURE), dims.symbols))
     start_from(decoder)
     embedding = llm.get_input_embeddings()
     shuffled = random.Random(seed).sample(list(items), len(items))

@@ -115,7 +115,7 @@ def new_model(dims: TextLlmDims, tokenizer: Any) -> Any:
 
 
 def write_out_attention(model: Any, device: str) -> None:
-    """On a CPU the gradient of the fused attention kernel takes three times as long as that of the products in it."""
+    """On a CPU the gradient of the fused attention kernel takes longer than that of the products in it."""
     if device == "cpu":
         model.set_attn_implementation("eager")
 
