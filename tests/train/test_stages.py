@@ -40,7 +40,7 @@ from duplex.train.ctc_stage import (
     vary_voice,
 )
 from duplex.train.listen_stage import hear_like
-from duplex.train.loop import LoopOptions, _is_hidden_matrix, share_at, train, trained_weights
+from duplex.train.loop import AVERAGED_AT_FIRST, LoopOptions, _is_hidden_matrix, share_at, train, trained_weights
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
 from duplex.train.scenarios import DONT_CARE, load_pools
@@ -226,12 +226,17 @@ def test_the_mean_of_the_weights_is_scored_and_left_behind(tmp_path):
         )  # fmt: skip
         return module
 
-    run(30)
-    module = run(60)
+    run(60)
+    module = run(120)
     last = float(torch.load(tmp_path / "state.pt", weights_only=True)["module"]["weight"])
-    assert last == pytest.approx(6.0, rel=0.05)
+    assert last == pytest.approx(12.0, rel=0.01)
+    expected = 0.0
+    for step in range(1, 121):
+        decay = min(0.9, step / (step + AVERAGED_AT_FIRST))
+        expected = decay * expected + (1 - decay) * 0.1 * step
     mean = float(module.weight.detach())
-    assert mean == pytest.approx(last - 0.1 * 0.9 / (1 - 0.9), rel=0.05)  # of 1, 0.9, 0.81, ... steps ago
+    assert mean == pytest.approx(expected, rel=0.01)
+    assert mean < last - 0.5
     assert scored[-1] == mean
     torch.testing.assert_close(trained_weights(tmp_path / "state.pt")["weight"], module.weight.detach())
 
