@@ -43,6 +43,7 @@ from duplex.session.dialogue import (
 log = logging.getLogger(__name__)
 
 PREROLL_CHUNKS = 6  # replayed into a new turn (fixture quirk 15)
+FAR_PAUSE_CHUNKS = 6  # a voice far away that began over the agent is the same one until it has paused for so long
 
 
 @dataclass(slots=True)
@@ -97,6 +98,7 @@ class DialogueMachine:
     turn_number: int = 0
     _onset: VoiceActivity = field(default_factory=VoiceActivity)
     _near_db: float = SILENT_DB  # level of the user's speech in the turn answered last
+    _far_heard: int = -FAR_PAUSE_CHUNKS - 1  # the last chunk in which somebody far away spoke
     _decided_until: int = 0  # chunks before this one belong to decided turns: never replayed
     _announced: Announce = field(default_factory=lambda: Announce(UserActivity.SILENT, AgentActivity.LISTENING, 0))
 
@@ -157,7 +159,7 @@ class DialogueMachine:
                 continue
             self._onset.count(probability, self.config.vad_threshold, power)
             long_enough = self._onset.speech_ms >= self.config.onset_windows * WINDOW_MS
-            if opened is None and long_enough and not self._far_away(self._onset):
+            if opened is None and long_enough and not self._far_away(self._onset, event.index):
                 opened = UserTurn(0, event.index, voice=self._onset)
         if opened is None:
             self.user = UserActivity.SILENT
@@ -178,10 +180,17 @@ class DialogueMachine:
         opened.number = self._next_turn()
         return [OpenTurn(opened.number, first, event.index)]
 
-    def _far_away(self, voice: VoiceActivity) -> bool:
-        """Whether a voice heard over the agent is much fainter than the user's own was: another one, or an echo."""
+    def _far_away(self, voice: VoiceActivity, chunk: int) -> bool:
+        """Whether a voice heard over the agent is much fainter than the user's own was: another one, or an echo.
+
+        When the agent falls silent, such a voice goes on to belong to somebody else.
+        """
         audible = self.reply is not None and self.reply.audible
-        return audible and voice.loudest_db < self._near_db - self.config.far_away_db
+        goes_on = chunk - self._far_heard <= FAR_PAUSE_CHUNKS
+        far = (audible or goes_on) and voice.loudest_db < self._near_db - self.config.far_away_db
+        if far:
+            self._far_heard = chunk
+        return far
 
     def _can_interrupt(self, turn: UserTurn) -> bool:
         return self.reply is not None and not turn.taken and turn.voice.speech_ms >= self.config.min_speech_ms

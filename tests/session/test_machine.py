@@ -215,8 +215,8 @@ def test_barge_in_by_what_is_being_said(telling: Talk) -> None:
 
 def test_a_voice_far_away_opens_nothing_while_the_agent_is_heard(talk: Talk) -> None:
     talk.answered()
-    assert talk.hear(*[SPEECH] * 6, power=0.0005) == []  # 13 dB below the question
-    assert isinstance(talk.hear(SPEECH, power=0.0008)[0], OpenTurn)
+    assert talk.hear(*[SPEECH] * 6, power=0.0012) == []  # 9.2 dB below the question
+    assert isinstance(talk.hear(SPEECH, power=0.0013)[0], OpenTurn)
 
 
 def test_faint_consonants_keep_nobody_from_interrupting(talk: Talk) -> None:
@@ -227,9 +227,16 @@ def test_faint_consonants_keep_nobody_from_interrupting(talk: Talk) -> None:
 
 def test_a_faint_voice_is_heard_when_the_agent_is_silent(talk: Talk) -> None:
     generation = talk.answered()
-    assert talk.hear(SPEECH, power=0.0005) == []
     talk.machine.handle(ReplyEnded(generation))
     assert isinstance(talk.hear(SPEECH, power=0.0005)[0], OpenTurn)
+
+
+def test_a_voice_far_away_that_began_over_the_agent_is_no_turn_after_it(talk: Talk) -> None:
+    generation = talk.answered()
+    assert talk.hear(SPEECH, power=0.0005) == []
+    talk.machine.handle(ReplyEnded(generation))
+    assert talk.hear(SPEECH, *[SILENCE] * 4, SPEECH, SPEECH, power=0.0005) == []
+    assert isinstance(talk.hear(*[SILENCE] * 6, SPEECH, power=0.0005)[0], OpenTurn)
 
 
 def test_a_faint_voice_goes_on_with_its_turn_until_the_reply_is_heard(talk: Talk) -> None:
