@@ -38,6 +38,9 @@ WARP_MOST = 1.15  # largest factor between frequencies
 WARP_STEPS = 8  # factors up and down
 COLOUR_ORDERS = 4  # cosines of the random frequency response,
 COLOUR_NATS = 0.35  # each with an amplitude of this deviation
+CONTRAST_MOST = 0.6  # of the detail between neighbours, over frequencies and over frames, that is added or lost
+PACE_MOST = 1.3  # largest factor between the paces inside of an utterance
+PACE_FRAMES = 30  # between two changes of pace
 LOWEST_HZ, HIGHEST_HZ = 20.0, 8000.0  # of the fbank
 MAX_LEAD_SAMPLES = 8000
 MAX_TAIL_SAMPLES = 12000
@@ -83,8 +86,9 @@ def mask_features(features: Tensor, rng: random.Random, fill: Tensor) -> Tensor:
 
 
 def vary_voice(features: Tensor, rng: random.Random) -> Tensor:
-    """Another vocal tract and another microphone for features [frames, 80]: the frequency axis is stretched (VTLP,
-    Jaitly and Hinton 2013) and a smooth random curve added. Frames of literal zeros (fixture quirk 1) stay zero.
+    """Another vocal tract, microphone and synthesizer for features [frames, 80]: the frequency axis is stretched (VTLP,
+    Jaitly and Hinton 2013), a smooth random curve added, and detail in frequency and time sharpened or blurred. Frames
+    of literal zeros (fixture quirk 1) stay zero.
     """
     if rng.random() > VARIED_SHARE:
         return features
@@ -92,8 +96,31 @@ def vary_voice(features: Tensor, rng: random.Random) -> Tensor:
     bins = torch.linspace(0.0, math.pi, MEL_BINS)
     for order in range(1, COLOUR_ORDERS + 1):
         warped = warped + torch.cos(order * bins) * rng.gauss(0.0, COLOUR_NATS)
+    for axis in (0, 1):
+        warped = warped + rng.uniform(-CONTRAST_MOST, CONTRAST_MOST) * (warped - _smooth(warped, axis))
     spoken = features.abs().amax(dim=1, keepdim=True) > 0
     return torch.where(spoken, warped, features)
+
+
+def _smooth(features: Tensor, axis: int) -> Tensor:
+    """The mean of every value and its four neighbours along an axis."""
+    rows = features.T if axis == 0 else features
+    smooth = F.avg_pool1d(rows[None], 5, stride=1, padding=2, count_include_pad=False)[0]
+    return smooth.T if axis == 0 else smooth
+
+
+def vary_pace(features: Tensor, rng: random.Random) -> Tensor:
+    """Features [3 + n, 80] of the same length, said now faster, now slower: other durations of the same sounds."""
+    if rng.random() > VARIED_SHARE:
+        return features
+    frames = features[OVERLAP_FRAMES:]
+    changes = max(2, len(frames) // PACE_FRAMES)
+    paces = np.array([PACE_MOST ** rng.uniform(-1.0, 1.0) for _ in range(changes)])
+    read = np.concatenate([[0.0], paces.cumsum()]) * ((len(frames) - 1) / paces.sum())
+    places = torch.from_numpy(np.interp(np.linspace(0, changes, len(frames)), np.arange(changes + 1), read)).float()
+    low = places.floor().long().clamp(max=len(frames) - 2)
+    share = (places - low)[:, None]
+    return torch.cat([features[:OVERLAP_FRAMES], frames[low] * (1 - share) + frames[low + 1] * share])
 
 
 @functools.lru_cache
@@ -202,7 +229,7 @@ def batches(
                 made += 1
                 strengths = [ramp * STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
                 rows = [stream_features(placed(corpus[i], rng, x)) for i, x in zip(group, strengths, strict=True)]
-                features, lengths = pad_features([vary_voice(row, rng) for row in rows])
+                features, lengths = pad_features([vary_voice(vary_pace(row, rng), rng) for row in rows])
                 yield features, lengths, [corpus[i].text for i in group]
 
 

@@ -1,14 +1,15 @@
-"""What goes wrong on the way from a mouth to the LLM: words that are misheard, positions that are unsure."""
+"""What goes wrong on the way from a mouth to the LLM: words that are misheard, positions that are unsure, as it
+is made up and as it was recorded.
+"""
 
 from __future__ import annotations
 
 import random
-from difflib import get_close_matches
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher, get_close_matches
 
-import torch
-from torch import Tensor
-
-from duplex.train.world import sample_dialogue
+from duplex.train.world import Turn, sample_dialogue
 from duplex.train.world.numbers import NUMBER_WORDS
 from duplex.train.world.phrasing import core_text
 
@@ -19,6 +20,19 @@ MISHEARD_WORDS = 0.2  # of the common words in them
 LOST_WORDS = 0.3  # of the misheard ones are not heard at all
 BLURRED_SHARE = 0.3  # of the user's positions hold a second piece too,
 BLUR_MOST = 0.45  # with up to this weight: what an adapter is not sure of
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A user turn as the adapter wrote it, 80 ms a position.
+
+    first, second: the two likeliest pieces of every position [n]; doubt: the second one's weight beside the first [n].
+    """
+
+    turn: Turn
+    first: list[int]
+    second: list[int]
+    doubt: list[float]
 
 
 class Mishearing:
@@ -55,12 +69,26 @@ class Mishearing:
         return " ".join(heard) or text
 
 
-def blurred(embeddings: Tensor, unsure: Tensor) -> Tensor:
-    """Embeddings [batch, length, dim] where some of the positions `unsure` [batch, length] are mixed with another."""
-    at = unsure.nonzero()
-    share = torch.rand(len(at), 1, device=embeddings.device) * BLUR_MOST
-    share = share * (torch.rand(len(at), 1, device=embeddings.device) < BLURRED_SHARE)
-    rows, columns = at.unbind(1)
-    own = embeddings[rows, columns]
-    mixed = own + share * (own[torch.randperm(len(at), device=own.device)] - own)
-    return embeddings.index_put((rows, columns), mixed)
+def blurred(ids: Sequence[int], kinds: Sequence[int], rng: random.Random) -> tuple[list[int], list[float]]:
+    """A second piece for every position of `ids` [n], another one of the user's (kind 1), and its weight [n]."""
+    others = [piece for piece, kind in zip(ids, kinds, strict=True) if kind == 1]
+    second, doubt = list(ids), [0.0] * len(ids)
+    for at, kind in enumerate(kinds):
+        if kind == 1 and rng.random() < BLURRED_SHARE:
+            second[at], doubt[at] = rng.choice(others), rng.random() * BLUR_MOST
+    return second, doubt
+
+
+def pieces_said(heard: Sequence[int], said: Sequence[int], blank: int) -> list[int]:
+    """How many pieces of what was said [m] are over at every position of what was heard [n]."""
+    places = [at for at, piece in enumerate(heard) if piece != blank and (at == 0 or piece != heard[at - 1])]
+    over = [0] * len(heard)
+    matcher = SequenceMatcher(None, [heard[at] for at in places], list(said), autojunk=False)
+    for _, first, last, begin, end in matcher.get_opcodes():
+        for number, at in enumerate(places[first:last]):
+            over[at] = min(begin + number + 1, end)
+        if end == len(said) and last:  # the last of it may not have been heard, and is over all the same
+            over[places[last - 1]] = end
+    for at in range(1, len(over)):
+        over[at] = max(over[at], over[at - 1])
+    return over

@@ -33,6 +33,7 @@ from duplex.train.ctc_stage import (
     pad_features,
     placed,
     stream_features,
+    vary_pace,
     vary_voice,
 )
 from duplex.train.loop import LoopOptions, train
@@ -236,7 +237,7 @@ def adapter_items(corpus: Sequence[Utterance], seed: int) -> Iterator[Spoken]:
         rng.shuffle(order)
         for utterance in order:
             pcm = placed(utterance, rng, STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0)
-            yield Spoken(stream_features(pcm), utterance.text, [], None)
+            yield Spoken(vary_pace(stream_features(pcm), rng), utterance.text, [], None)
 
 
 def grouped(items: Iterator[Spoken], size: int) -> Iterator[list[Spoken]]:

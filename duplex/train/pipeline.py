@@ -21,6 +21,7 @@ from duplex.train.codec_stage import CodecTrainer
 from duplex.train.corpus import Kind, build_corpus, load_corpus
 from duplex.train.ctc_stage import CtcModel
 from duplex.train.export import export
+from duplex.train.heard import heard_dialogues
 from duplex.train.listen_stage import ListenModel
 from duplex.train.loop import fresh, trained_weights
 from duplex.train.plans import HELDOUT, Cast
@@ -31,7 +32,7 @@ from duplex.train.state_stage import state_items
 from duplex.train.text_llm import AUDIO_START, DialogueWriter, write_out_attention
 from duplex.train.warm_start import WarmStart
 
-STAGES = ("data", "text", "ctc", "adapter", "state", "codec", "speech", "export")
+STAGES = ("data", "text", "ctc", "adapter", "heard", "state", "codec", "speech", "export")
 
 
 class Pipeline:
@@ -58,6 +59,7 @@ class Pipeline:
             "text": self.text,
             "ctc": self.ctc,
             "adapter": self.adapter,
+            "heard": self.heard,
             "state": self.state,
             "codec": self.codec,
             "speech": self.speech,
@@ -128,6 +130,20 @@ class Pipeline:
             model, writer, listen_stage.adapter_items(load_corpus(self.corpus("asr")), self.seed),
             self.work / "adapter", self.preset.adapter_steps, name="adapter", batch=self.preset.adapter_batch,
             trained=(model.encoder, model.heads.characters, *model.adapter.piece_parts()), with_llm=False, device=self.device,
+        )  # fmt: skip
+
+    def heard(self) -> None:
+        """The text LLM again, now with recordings of what encoder and adapter make of the users' corpus."""
+        folder = self.work / "heard"
+        model, _ = self._listen_model("adapter")
+        dialogues = heard_dialogues(model, load_corpus(self.corpus("asr")), folder / "recordings.pt", self.seed)
+
+        def go_on(llm: Any) -> None:
+            _restore(llm, self.work / "text_llm")
+
+        text_llm.run(
+            folder, self.llm_folder, self.preset.llm, self.preset.heard_steps, self.seed,
+            device=self.device, start_from=go_on, heard=dialogues,
         )  # fmt: skip
 
     def state(self) -> None:

@@ -31,6 +31,7 @@ class Preset:
     ctc_steps: LoopOptions
     character_steps: int  # of ctc_steps
     adapter_steps: LoopOptions
+    heard_steps: LoopOptions
     state_steps: LoopOptions
     codec_steps: LoopOptions
     decoder_steps: LoopOptions
@@ -61,6 +62,7 @@ TINY = Preset(
     ctc_steps=LoopOptions(steps=17700, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
     adapter_steps=LoopOptions(steps=6200, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
+    heard_steps=LoopOptions(steps=4000, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
     state_steps=LoopOptions(
         steps=2000,
         learning_rate=2e-3,
@@ -99,6 +101,7 @@ SMOKE = Preset(
     ctc_steps=LoopOptions(steps=4, learning_rate=1e-3, matrix_rate=0.02),
     character_steps=2,
     adapter_steps=LoopOptions(steps=2, learning_rate=1e-3),
+    heard_steps=LoopOptions(steps=2, learning_rate=1e-3),
     state_steps=LoopOptions(steps=2, learning_rate=1e-3),
     codec_steps=LoopOptions(steps=4, learning_rate=1e-3),
     decoder_steps=LoopOptions(steps=4, learning_rate=1e-3),

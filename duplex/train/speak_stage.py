@@ -20,12 +20,17 @@ from duplex.model.segmenter import post_process
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
 from duplex.train.codec_stage import CodecTrainer, to_codec_rate
 from duplex.train.corpus import Utterance
-from duplex.train.loop import LoopOptions, fresh, train
+from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import Dialogue, Turn, sample_dialogue
 
 CODES_PER_BATCH = 4500
-CORRUPTED_CODES = 0.1  # share of fed-back codes replaced at random, against exposure bias
+# Against exposure bias, codes that are fed back are replaced: by any others,
+CORRUPTED_CODES = 0.05
+# and in some batches by what the decoder itself would have said (scheduled sampling in two passes, Mihaylova and
+# Martins 2019), up to this share of a clip.
+GUESSED_BATCHES = 0.5
+GUESSED_MOST = 0.5
 # What the LLM thinks while it says a word depends on all that was said before, and no training has heard all of it:
 FOREIGN_HIDDEN = 0.5  # share of clips that get the hidden states of another one; the text alone tells what to say
 HIDDEN_NOISE = 0.3  # on the other clips' own ones, in units of their root mean square
@@ -171,14 +176,18 @@ def decoder_loss(
     if corrupt:
         noise = torch.rand(codes.shape, device=device) < CORRUPTED_CODES
         fed = torch.where(noise, torch.randint(dims.codes, codes.shape, device=device), codes)
-    logits = decoder(
-        pad_sequence(texts, batch_first=True),
-        torch.tensor([len(t) for t in texts], device=device),
-        pad_sequence(prefixes, batch_first=True),
-        torch.tensor([len(p) for p in prefixes], device=device),
-        fed,
-        pad_sequence(places, batch_first=True) if places else None,
-    )
+    padded_places = pad_sequence(places, batch_first=True) if places else None
+    before = [
+        part
+        for rows in (texts, prefixes)
+        for part in (pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], device=device))
+    ]
+    if corrupt and float(torch.rand(())) < GUESSED_BATCHES:
+        with torch.no_grad():
+            guessed = decoder(*before, fed, padded_places)[:, :-1, : dims.codes].argmax(-1)
+        share = torch.rand(len(batch), 1, device=device) * GUESSED_MOST
+        fed = torch.where(torch.rand(codes.shape, device=device) < share, guessed, fed)
+    logits = decoder(*before, fed, padded_places)
     wanted = F.pad(codes, (0, 1), value=dims.eos)
     lengths = torch.tensor([len(s.codes) for s in batch], device=device)
     inside = torch.arange(wanted.shape[1], device=device)[None] <= lengths[:, None]
@@ -244,6 +253,7 @@ def run(
         rows = [decoder_loss(decoder, embedding, group, read, corrupt=False) for group in groups]
         return {key: float(torch.stack([row[key] for row in rows]).mean()) for key in rows[0]}
 
-    train("speech-decoder", decoder, batches(used, CODES_PER_BATCH, seed), loss_of, folder, options, device=device,
+    first = seed + steps_done(folder)
+    train("speech-decoder", decoder, batches(used, CODES_PER_BATCH, first), loss_of, folder, options, device=device,
           evaluate=evaluate, evaluate_every=500)  # fmt: skip
     return decoder

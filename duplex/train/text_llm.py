@@ -8,6 +8,7 @@ to come, end of turn included: the state head reads completeness from that.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import tempfile
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 
 from duplex.model.chat import ChatFormat
 from duplex.model.llm import load_tokenizer
-from duplex.train.hearing import Mishearing, blurred
+from duplex.train.hearing import Heard, Mishearing, blurred, pieces_said
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.world import Dialogue, all_replies, answer_is_right, sample_dialogue
 from duplex.train.world.phrasing import HESITATIONS
@@ -38,6 +39,11 @@ WORD_START = "\u2581"  # of a piece that begins a word
 PAUSED = 0.3  # of the spoken turns have a pause or two inside, of up to a second,
 HESITATION_SHARE = 0.4  # of them after one of
 REPEATED_PIECES = 0.06  # pieces that fill two positions, as an adapter writes some
+TYPED_BEFORE = 0.25  # of the spoken dialogues have typed turns before the last
+HEARD_SHARE = 0.4  # of the batches, where there are recordings of what the ears made of a corpus
+
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # the fields of Example, each [batch, length]
 
 
 @dataclass(frozen=True)
@@ -165,10 +171,23 @@ class DialogueWriter:
         ends = [*pieces, self.chat.end_of_turn]
         return ids, [ends[i] for i in following]
 
+    def heard_stream(self, heard: Heard) -> tuple[list[int], list[int]]:
+        """What the ears made of a user turn, and for each position the next piece to come."""
+        said = self.encode(heard.turn.user)
+        ends = [*said, self.chat.end_of_turn]
+        return heard.first, [ends[over] for over in pieces_said(heard.first, said, self.blank)]
+
     def write(
-        self, dialogue: Dialogue, rng: random.Random, speech: float = 0.6
+        self,
+        dialogue: Dialogue,
+        rng: random.Random,
+        speech: float = 0.6,
+        streams: Sequence[tuple[list[int], list[int]]] = (),
     ) -> tuple[list[int], list[int], list[int]]:
-        """(ids, targets, kinds): targets[i] is what position i predicts; kinds 2 reply, 1 user, 0 nothing."""
+        """(ids, targets, kinds): targets[i] is what position i predicts; kinds 2 reply, 1 user, 0 nothing.
+
+        `streams`: of every turn, positions and pieces to come; without them, spoken turns get streams made up.
+        """
         ids = self.chat.system(None if rng.random() < 0.9 else rng.choice(("", "You are kind.", "Be brief.")))
         targets = [IGNORED] * len(ids)
         kinds = [0] * len(ids)
@@ -178,10 +197,14 @@ class DialogueWriter:
             targets.extend(new_targets if new_targets is not None else [IGNORED] * len(new))
             kinds.extend([kind] * len(new))
 
-        spoken = rng.random() < speech
+        spoken = bool(streams) or rng.random() < speech
+        typed_before = spoken and not streams and rng.random() < TYPED_BEFORE
         for number, turn in enumerate(dialogue.turns):
             add(self.chat.prefix)
-            if spoken:
+            if streams:
+                add([self.audio_start] * PROMPT_POSITIONS)
+                add(*streams[number], kind=1)
+            elif spoken and not (typed_before and number + 1 < len(dialogue.turns)):
                 add([self.audio_start] * PROMPT_POSITIONS)
                 heard = self.mishear(turn.user, rng) if self.mishear else turn.user
                 add(*self.stream(heard, rng), kind=1)
@@ -228,30 +251,73 @@ def practice(rng: random.Random) -> Iterator[Dialogue]:
         yield dialogue
 
 
-def batches(writer: DialogueWriter, tokens: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless padded batches of about `tokens` positions: ids, targets, kinds, each [batch, length]."""
+@dataclass(frozen=True)
+class Example:
+    """A dialogue as `DialogueWriter.write` writes it, and of every position the second likeliest piece and its weight."""
+
+    ids: list[int]
+    targets: list[int]
+    kinds: list[int]
+    second: list[int]
+    doubt: list[float]
+
+
+def written_examples(writer: DialogueWriter, seed: int) -> Iterator[Example]:
+    """Endless dialogues, typed or as a recogniser might write them."""
     rng = random.Random(seed)
-    dialogues = practice(rng)
+    for dialogue in practice(rng):
+        ids, targets, kinds = writer.write(dialogue, rng)
+        yield Example(ids, targets, kinds, *blurred(ids, kinds, rng))
+
+
+def heard_examples(writer: DialogueWriter, dialogues: Sequence[Sequence[Heard]], seed: int) -> Iterator[Example]:
+    """Endless dialogues as the ears wrote them."""
+    rng = random.Random(seed)
     while True:
-        pool = sorted((writer.write(next(dialogues), rng) for _ in range(512)), key=lambda x: len(x[0]))
-        groups: list[list[tuple[list[int], list[int], list[int]]]] = [[]]
-        for item in pool:
-            if (len(groups[-1]) + 1) * len(item[0]) > tokens:
+        for dialogue in rng.sample(dialogues, len(dialogues)):
+            streams = [writer.heard_stream(heard) for heard in dialogue]
+            ids, targets, kinds = writer.write(Dialogue([heard.turn for heard in dialogue]), rng, streams=streams)
+            second, doubt = list(ids), [0.0] * len(ids)
+            unsure = [pair for heard in dialogue for pair in zip(heard.second, heard.doubt, strict=True)]
+            for at, pair in zip((at for at, kind in enumerate(kinds) if kind == 1), unsure, strict=True):
+                second[at], doubt[at] = pair
+            yield Example(ids, targets, kinds, second, doubt)
+
+
+def batches(examples: Iterator[Example], tokens: int, seed: int) -> Iterator[Batch]:
+    """Endless padded batches of about `tokens` positions, of examples of similar length."""
+    rng = random.Random(seed)
+    while True:
+        groups: list[list[Example]] = [[]]
+        for example in sorted(itertools.islice(examples, 512), key=lambda one: len(one.ids)):
+            if (len(groups[-1]) + 1) * len(example.ids) > tokens:
                 groups.append([])
-            groups[-1].append(item)
+            groups[-1].append(example)
         rng.shuffle(groups)
-        for group in groups:
-            if group:
-                yield pad(group)
+        yield from (pad(group) for group in groups if group)
 
 
-def pad(group: Sequence[tuple[list[int], list[int], list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
+def mixed(one: Iterator[Batch], other: Iterator[Batch], share: float, seed: int) -> Iterator[Batch]:
+    """Batches of `one`, a share of them of `other`."""
+    rng = random.Random(seed)
+    while True:
+        yield next(other if rng.random() < share else one)
+
+
+def pad(group: Sequence[Example]) -> Batch:
     """Right-pad to one length; padding has target IGNORED and kind 0."""
-    length = max(len(ids) for ids, _, _ in group)
-    columns = []
-    for column, filler in enumerate((0, IGNORED, 0)):
-        columns.append(torch.tensor([row[column] + [filler] * (length - len(row[column])) for row in group]))
-    return columns[0], columns[1], columns[2]
+    length = max(len(example.ids) for example in group)
+
+    def column(rows: Sequence[Sequence[float]], filler: int) -> Tensor:
+        return torch.tensor([[*row, *[filler] * (length - len(row))] for row in rows])
+
+    return (
+        column([example.ids for example in group], 0),
+        column([example.targets for example in group], IGNORED),
+        column([example.kinds for example in group], 0),
+        column([example.second for example in group], 0),
+        column([example.doubt for example in group], 0).float(),
+    )
 
 
 USER_WEIGHT = 0.15  # of predicting the user's next piece, beside 1 for the reply
@@ -306,8 +372,9 @@ def run(
     *,
     device: str = "cpu",
     start_from: Callable[[Any], None] = fresh,
+    heard: Sequence[Sequence[Heard]] = (),
 ) -> None:
-    """Train and write the Hugging Face directory `llm_folder` (weights in bfloat16)."""
+    """Train on dialogues of the world, and on what the ears `heard` of some, and write the Hugging Face directory `llm_folder` (weights in bfloat16)."""
     torch.manual_seed(seed)
     if not (llm_folder / "tokenizer.json").exists():
         make_tokenizer(llm_folder, dims.vocabulary, seed)
@@ -319,8 +386,9 @@ def run(
     write_out_attention(model, device)
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
-        ids, targets, kinds = (t.to(device) for t in batch)
-        embeddings = blurred(model.get_input_embeddings()(ids), kinds == 1)
+        ids, targets, kinds, second, doubt = (t.to(device) for t in batch)
+        embed = model.get_input_embeddings()
+        embeddings = torch.lerp(embed(ids), embed(second), doubt[..., None])
         return language_loss(model(inputs_embeds=embeddings, use_cache=False).logits, targets, kinds)
 
     def evaluate() -> dict[str, float]:
@@ -330,8 +398,13 @@ def run(
         }
 
     misheard = DialogueWriter(tokenizer, Mishearing(seed))
+    first = seed + steps_done(folder)
+    data = batches(written_examples(misheard, first), TOKENS_PER_BATCH, first)
+    if heard:
+        recorded = batches(heard_examples(writer, heard, first), TOKENS_PER_BATCH, first)
+        data = mixed(data, recorded, HEARD_SHARE, first)
     train(
-        "text-llm", model, batches(misheard, TOKENS_PER_BATCH, seed + steps_done(folder)), loss_of, folder, options,
+        "text-llm", model, data, loss_of, folder, options,
         device=device, evaluate=evaluate, evaluate_every=800,
     )  # fmt: skip
     model.to(torch.bfloat16).save_pretrained(llm_folder)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-import torch
 
-from duplex.train.hearing import BLUR_MOST, Mishearing, blurred
+from duplex.train.hearing import BLUR_MOST, Mishearing, blurred, pieces_said
 
 COUNT = 2000
 RARE = "can you spell giraffe"
@@ -46,14 +45,26 @@ def test_a_turn_is_never_heard_as_nothing(mishear: Mishearing) -> None:
 
 def test_blurring_leaves_sure_positions_alone() -> None:
     """Unsure positions stay nearest to what they were, all others are untouched."""
-    torch.manual_seed(0)
-    embeddings = torch.randn(4, 50, 8)
-    unsure = torch.zeros(4, 50, dtype=torch.bool)
-    unsure[:, 10:40] = True
-    mixed = blurred(embeddings, unsure)
-    assert torch.equal(mixed[~unsure], embeddings[~unsure])
-    moved = (mixed != embeddings).any(dim=-1)
-    assert 10 < int(moved.sum()) < 0.5 * int(unsure.sum())
-    step = (mixed - embeddings)[moved].norm(dim=-1)
-    furthest = torch.cdist(embeddings[unsure], embeddings[unsure]).max()
-    assert float(step.max()) <= BLUR_MOST * float(furthest)
+    ids = list(range(200))
+    kinds = [1 if 40 <= at < 160 else 2 for at in ids]
+    second, doubt = blurred(ids, kinds, random.Random(0))
+    unsure = [at for at in ids if doubt[at]]
+    assert 10 < len(unsure) < 60
+    assert all(kinds[at] == 1 and kinds[second[at]] == 1 and doubt[at] <= BLUR_MOST for at in unsure)
+    assert all(second[at] == at for at in set(ids) - set(unsure))
+
+
+@pytest.mark.parametrize(
+    ("heard", "over"),
+    [
+        ([0, 5, 0, 6, 6, 0, 7, 0], [0, 1, 1, 2, 2, 2, 3, 3]),  # as it was said
+        ([0, 5, 0, 9, 0, 7, 0], [0, 1, 1, 2, 2, 3, 3]),  # one piece taken for another
+        ([0, 5, 0, 7, 0], [0, 1, 1, 3, 3]),  # one lost
+        ([0, 5, 9, 6, 0, 7], [0, 1, 1, 2, 2, 3]),  # one too many
+        ([0, 5, 0, 0], [0, 3, 3, 3]),  # the end lost
+        ([0, 0], [0, 0]),  # nothing heard
+    ],
+)
+def test_what_was_heard_is_laid_beside_what_was_said(heard: list[int], over: list[int]) -> None:
+    """Said was 5, 6, 7; the blank is 0."""
+    assert pieces_said(heard, [5, 6, 7], 0) == over

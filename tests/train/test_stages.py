@@ -29,6 +29,7 @@ from duplex.train import codec_stage
 from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import main
 from duplex.train.codec_stage import CodecTrainer, MelFrames
+from duplex.train.corpus import load_corpus
 from duplex.train.ctc_stage import (
     CtcModel,
     _warp,
@@ -37,8 +38,10 @@ from duplex.train.ctc_stage import (
     greedy_tokens,
     spelled,
     stream_features,
+    vary_pace,
     vary_voice,
 )
+from duplex.train.heard import heard_dialogues
 from duplex.train.listen_stage import hear_like
 from duplex.train.loop import AVERAGED_AT_FIRST, LoopOptions, _is_hidden_matrix, share_at, train, trained_weights
 from duplex.train.pipeline import STAGES, Pipeline
@@ -47,7 +50,7 @@ from duplex.train.scenarios import DONT_CARE, load_pools
 from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import DialogueWriter
+from duplex.train.text_llm import DialogueWriter, batches, heard_examples
 from duplex.train.warm_start import WarmStart
 
 
@@ -79,6 +82,7 @@ def test_every_stage_leaves_a_log_a_curve_and_its_time(trained):
         ("text_llm", 4),
         ("ctc", 4),
         ("adapter", 2),
+        ("heard", 2),
         ("state", 2),
         ("codec", 4),
         ("speech", 4),
@@ -168,6 +172,7 @@ def _standing_still(preset: Preset) -> Preset:
             "text_steps",
             "ctc_steps",
             "adapter_steps",
+            "heard_steps",
             "state_steps",
             "codec_steps",
             "decoder_steps",
@@ -518,3 +523,33 @@ def test_presets_fit_the_size_promise():
         sum(p.numel() for m in modules for p in m.parameters()) + llm.layers * block + 2 * llm.vocabulary * llm.hidden
     )
     assert total * 2 < 40e6
+
+
+def test_another_pace_keeps_length_and_order():
+    """The same frames, sooner or later; a stream that began with literal zeros still does."""
+    rng = random.Random(0)
+    features = torch.arange(1.0, 201.0)[:, None].repeat(1, 80)
+    features[:3] = 0.0
+    varied = [vary_pace(features, rng) for _ in range(20)]
+    assert all(v.shape == features.shape and not v[:3].any() for v in varied)
+    assert all(torch.allclose(v[[3, -1]], features[[3, -1]]) and bool((v[4:] > v[3:-1]).all()) for v in varied)
+    furthest = max(float((v - features).abs().max()) for v in varied)
+    assert 5 < furthest < 60
+
+
+def test_the_llm_goes_on_with_what_the_ears_make_of_the_corpus(trained):
+    """Whole dialogues, each turn with as many positions as its recording has, doubts where the user speaks."""
+    work, _ = trained
+    model, writer = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")._listen_model("adapter")
+    corpus = load_corpus(work / "corpus" / "asr")
+    dialogues = heard_dialogues(model, corpus, work / "heard" / "recordings.pt", seed=1)
+    told = [heard.turn for dialogue in dialogues for heard in dialogue]
+    assert told == [clip.turn for clip in corpus if clip.turn is not None]
+    assert all(len(heard.first) == len(heard.second) == len(heard.doubt) for d in dialogues for heard in d)
+    assert all(0 <= doubt <= 0.5 for d in dialogues for heard in d for doubt in heard.doubt)
+    examples = list(itertools.islice(heard_examples(writer, dialogues, 3), len(dialogues)))
+    written = sum(kind == 1 for example in examples for kind in example.kinds)
+    assert written == sum(len(heard.first) for dialogue in dialogues for heard in dialogue)
+    assert all(kind == 1 for e in examples for kind, doubt in zip(e.kinds, e.doubt, strict=True) if doubt)
+    ids, targets, kinds, second, doubt = next(batches(iter(examples), 2000, 1))
+    assert ids.shape == targets.shape == kinds.shape == second.shape == doubt.shape
