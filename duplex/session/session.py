@@ -14,7 +14,6 @@ from duplex.core.events import (
     Hello,
     Interrupt,
     MicAudio,
-    Notice,
     Overload,
     Ping,
     Played,
@@ -30,12 +29,13 @@ from duplex.core.events import (
 from duplex.core.metrics import Metrics
 from duplex.pool.pool import ModelPool
 from duplex.session import dialogue as d
-from duplex.session.commands import Command, CommandQueue, EndReply, OpenAt, Restart
+from duplex.session.commands import CommandQueue, OpenAt, Restart
 from duplex.session.line import ConversationLine
 from duplex.session.machine import DialogueMachine
 from duplex.session.microphone import Microphone
 from duplex.session.speaking import Speaking
 from duplex.session.store import SessionStore
+from duplex.session.worker import LineWorker
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,17 @@ class Session:
         )
         self.outbox = self._speaking.outbox
         self.playout = self._speaking.playout
-        self._tasks: asyncio.TaskGroup | None = None
+        self._worker = LineWorker(
+            self._line,
+            self._commands,
+            machine=self._machine,
+            microphone=self._microphone,
+            speaking=self._speaking,
+            let=self._let,
+            trace=self._trace,
+            configure=self._configure,
+            failed=self._tell_failure,
+        )
 
     # --- what the connection calls -----------------------------------------------------------------------
 
@@ -170,9 +180,8 @@ class Session:
             if not await self._begin():
                 return
             async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
                 tasks.create_task(self._hear(), name=f"{self.id} hear")
-                tasks.create_task(self._carry_out_commands(), name=f"{self.id} line")
+                tasks.create_task(self._worker.work(tasks), name=f"{self.id} line")
                 tasks.create_task(self._speaking.play(), name=f"{self.id} playout")
         except Exception as error:
             self.failed = True
@@ -268,140 +277,6 @@ class Session:
 
     def _configure(self, config: SessionConfig) -> None:
         self.config = self._machine.config = config
-
-    # --- the line ----------------------------------------------------------------------------------------
-
-    async def _carry_out_commands(self) -> None:
-        while True:
-            command = await self._commands.get()
-            try:
-                await self._carry_out(command)
-            except DuplexError as error:
-                await self._recover(command, error)
-            self._commands.done()
-
-    async def _carry_out(self, command: Command) -> None:
-        match command:
-            case OpenAt(d.OpenTurn(turn, first, last), keep):
-                await self._fork(keep)
-                await self._replay(turn, first, last)
-                await self._listen(turn, last)
-            case d.Feed(turn, index):
-                await self._listen(turn, index)
-            case d.ReopenTurn(_, first, last):
-                await self._reopen(first, last)
-            case d.ContinueTurn(turn, first, last):
-                await self._replay(turn, first, last)
-                await self._listen(turn, last)
-            case d.TakeTurn():
-                self._line.take_turn()
-            case d.DropTurn():
-                self._line.drop_turn(taken=command.taken)
-            case EndReply():
-                await self._end_reply(command)
-            case d.Respond(turn, generation, taken):
-                if not taken:
-                    self._line.take_turn()
-                self._begin_reply(turn, generation)
-            case d.AnswerTyped():
-                await self._answer_typed(command)
-            case d.SpeakText(turn, generation, text):
-                await self._make_room()
-                self._begin_reply(turn, generation, text)
-            case Restart():
-                await self._restart(command)
-            case _:
-                raise TypeError(f"the line does not know {command!r}")
-
-    async def _fork(self, keep: int | None) -> None:
-        """Fork the conversation for a turn, at `keep` tokens; None: all of it, but for a reply that runs by now."""
-        if self._line.crowded and self._speaking.idle:
-            await self._make_room()
-            keep = None
-        await self._line.open_turn(keep if keep is not None else self._speaking.unheard_length())
-
-    async def _reopen(self, first: int, last: int) -> None:
-        """The chunks were judged and traced when they came."""
-        await self._fork(None)
-        for index in range(first, last + 1):
-            if (features := self._microphone.features(index)) is not None:
-                await self._line.listen(features)
-
-    async def _replay(self, turn: int, first: int, end: int) -> None:
-        """Chunks `first`..`end - 1` into the turn; their verdicts are ignored (fixture quirk 16)."""
-        for index in range(first, end):
-            await self._listen(turn, index, forced=True)
-
-    async def _answer_typed(self, command: d.AnswerTyped) -> None:
-        """A text that is too long for the conversation is refused, and leaves no trace in it."""
-        await self._make_room()
-        try:
-            await self._line.put_user_text(command.text)
-        except BranchOverflowError as error:
-            self.outbox.put(ErrorEvent("bad_message", f"text: {error}", ref=command.ref))
-            self._let(d.ReplyEnded(command.generation))
-            return
-        self._begin_reply(command.turn, command.generation)
-
-    async def _restart(self, command: Restart) -> None:
-        try:
-            await self._line.start(command.instructions)
-        except BranchOverflowError as error:
-            self.outbox.put(ErrorEvent("bad_message", f"session.instructions: {error}", ref=command.ref))
-        finally:
-            self._configure(self.config.model_copy(update={"instructions": self._line.instructions}))
-        self.outbox.put(Updated(self.config))
-
-    async def _make_room(self) -> None:
-        """A conversation that fills its slot starts anew, and says so."""
-        if self._line.crowded:
-            await self._line.start(self._line.instructions)
-            self.outbox.put(Notice("conversation_reset", "the conversation outgrew its memory and starts anew"))
-
-    async def _listen(self, turn: int, index: int, *, forced: bool = False) -> None:
-        """One chunk into the turn; `forced`: its verdict is ignored."""
-        features = self._microphone.features(index)
-        if features is None:
-            return
-        result = await self._line.listen(features)
-        if result is None:
-            return
-        self._trace(turn, index, result.probs)
-        if not forced:
-            self._let(d.ChunkJudged(turn, result.probs, result.interruption))
-
-    def _begin_reply(self, turn: int, generation: int, forced_text: str | None = None) -> None:
-        self._line.mark_reply()
-        if generation != self._machine.generation:
-            return  # cut before it began
-        assert self._tasks is not None
-        self._speaking.begin(
-            self._tasks,
-            turn,
-            generation,
-            branch=self._line.committed,
-            sampling=self.config.sampling.params(),
-            forced_text=forced_text,
-        )
-
-    async def _end_reply(self, command: EndReply) -> None:
-        if command.reply is not None and command.reply.task is not None:
-            await asyncio.wait([command.reply.task])
-        if command.withdrawn:
-            self._line.withdraw_reply()
-        elif command.keep is not None:
-            self._line.cut_reply(command.keep)
-
-    async def _recover(self, command: Command, error: DuplexError) -> None:
-        """A step of a turn failed: the turn is dropped; without room the conversation starts anew."""
-        self._tell_failure("listen", error)
-        if self._machine.turn is not None:
-            self._let(d.ListeningFailed(self._machine.turn.number))
-        if isinstance(command, d.AnswerTyped | d.SpeakText | d.Respond):
-            self._let(d.ReplyEnded(command.generation))
-        if self._speaking.idle and isinstance(error, BranchOverflowError):
-            await self._line.start(self._line.instructions)
-            self.outbox.put(Notice("conversation_reset", "the conversation had to start anew"))
 
     def _tell_failure(self, stage: str, error: BaseException) -> None:
         cause = type(error.__cause__ or error).__name__
