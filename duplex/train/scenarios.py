@@ -35,12 +35,12 @@ _ROOM_PEAK_DB = (-70.0, -48.0)  # noise floor where nothing is said
 _LATE_CLICK_SHARE = 0.1
 _AGENT_SPEAKING_SHARE = 0.95  # of backchannels and noises; a listener hums while the other one talks
 _KIND_WEIGHTS: dict[Kind, float] = {
-    "turn": 0.34,
-    "paused": 0.29,
+    "turn": 0.31,
+    "paused": 0.31,
     "barge_in": 0.12,
-    "backchannel": 0.13,
-    "noise": 0.06,
-    "background_speech": 0.06,
+    "backchannel": 0.14,
+    "noise": 0.05,
+    "background_speech": 0.07,
 }
 _SHORT_TURN_SHARE = 0.5  # of single turns: "hello" is over as soon as it is begun, and rare among clips
 _SHORT_TURN_WORDS = 2
