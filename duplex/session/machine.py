@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from duplex.core.config import SessionConfig
 from duplex.core.events import AgentActivity, CutReason, UserActivity
 from duplex.core.types import DialogueState, TurnDecision
-from duplex.core.verdict import decide
+from duplex.core.verdict import decide, needed_silence_ms, weighed
 from duplex.core.voice import SILENT_DB, WINDOW_MS, VoiceActivity
 from duplex.session.dialogue import (
     Action,
@@ -202,7 +202,11 @@ class DialogueMachine:
     def verdict(self, probs: tuple[float, float, float]) -> TurnDecision:
         """What P(continue), P(respond), P(ignore) of the open turn's last chunk mean now."""
         decision = self._ungated(probs)
-        return decision if self.turn is None else self.turn.voice.gated(decision, self.config.end_silence_ms)
+        if self.turn is None:
+            return decision
+        going_on, respond, _ = weighed(probs, self.config, agent_silent=self.reply is None)
+        ended = 1.0 - going_on if self.turn.resumed else respond  # as `_ungated` has it
+        return self.turn.voice.gated(decision, needed_silence_ms(ended, self.config))
 
     def _ungated(self, probs: tuple[float, float, float]) -> TurnDecision:
         decision = decide(probs, self.config, agent_silent=self.reply is None)

@@ -173,6 +173,20 @@ def test_no_silence_is_needed_where_none_is_asked_for(talk: Talk) -> None:
     assert talk.judge(RESPOND) == [Respond(1, 1, taken=False)]
 
 
+def test_an_unsure_end_needs_a_longer_silence(talk: Talk) -> None:
+    unsure = (0.4, 0.6, 0.0)
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SILENCE)
+    assert talk.judge(unsure) == []
+    talk.hear(SILENCE)
+    assert talk.judge(unsure) == [Respond(1, 1, taken=False)]
+
+
+def test_eagerness_says_what_is_sure(talk: Talk) -> None:
+    talk.machine.config = SessionConfig(eagerness=Eagerness.HIGH)
+    talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SILENCE)
+    assert talk.judge((0.4, 0.6, 0.0)) == [Respond(1, 1, taken=False)]
+
+
 def test_an_interruption_is_told_while_its_end_is_waited_for(telling: Talk) -> None:
     generation = telling.answered()
     telling.hear(SPEECH, SPEECH)
