@@ -84,10 +84,11 @@ class SessionConfig(_Checked):
     end_silence_ms: int = Field(default=END_SILENCE_MS, ge=0, le=2000)
     # Where the state head is less than sure of an end, that counts only after this much silence: many a pause is shorter.
     unsure_silence_ms: int = Field(default=300, ge=0, le=2000)
-    # While the agent is heard, a voice whose loudest 32 ms are this far below the mean level of the user's speech in the
-    # turn before opens no turn: it is somebody far away, or what is left of the agent's echo (100: every voice does).
-    # The loudest part of speech lies some 9 dB above its mean, so a voice is let in until it is 18 dB fainter.
-    far_away_db: float = Field(default=9.0, ge=0, le=100)
+    # While the agent is heard and for a second after, a voice whose loudest 32 ms are this far below the level of the
+    # user's speech in the turn before opens no turn: it is somebody far away, or what is left of the agent's echo (100:
+    # every voice does). The loudest part of speech lies some 6 dB above its level, so a voice is let in until it is 18
+    # dB fainter.
+    far_away_db: float = Field(default=12.0, ge=0, le=100)
     # The user interrupts the agent before the turn is decided: with a checkpoint that tells interruptions, above this
     # probability of one (1: never); with one that does not, after talking this long, which backchannels do not (0:
     # never). Each setting is without effect on the other kind of checkpoint.

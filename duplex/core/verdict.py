@@ -11,23 +11,17 @@ IGNORE_THRESHOLD = 0.5  # fixture quirk 6
 Probs = tuple[float, float, float]  # P(continue), P(respond), P(ignore)
 
 
-def weighed(probs: Probs, config: SessionConfig, *, agent_silent: bool) -> Probs:
-    """The probabilities as the situation has them.
+def decide(probs: Probs, config: SessionConfig, *, agent_silent: bool = False) -> TurnDecision:
+    """The verdict on the probabilities: ignore is tested first (fixture quirk 6).
 
     While the agent is silent there is nothing to hum along to, and a short greeting sounds much like a backchannel:
     the odds of ignore are lowered by `ignore_odds_in_silence`.
     """
-    if not agent_silent:
-        return probs
     going_on, respond, ignore = probs
-    ignore *= config.ignore_odds_in_silence
-    total = going_on + respond + ignore
-    return going_on / total, respond / total, ignore / total
-
-
-def decide(probs: Probs, config: SessionConfig, *, agent_silent: bool = False) -> TurnDecision:
-    """The verdict on the probabilities, weighed: ignore is tested first (fixture quirk 6)."""
-    _, respond, ignore = weighed(probs, config, agent_silent=agent_silent)
+    if agent_silent:
+        ignore *= config.ignore_odds_in_silence
+        total = going_on + respond + ignore
+        respond, ignore = respond / total, ignore / total
     if ignore > IGNORE_THRESHOLD:
         return TurnDecision.IGNORE
     if respond > RESPOND_THRESHOLD[config.eagerness]:
@@ -35,8 +29,8 @@ def decide(probs: Probs, config: SessionConfig, *, agent_silent: bool = False) -
     return TurnDecision.CONTINUE
 
 
-def needed_silence_ms(ended: float, config: SessionConfig) -> int:
-    """How long it must have been quiet before a turn counts as over that the state head takes for `ended` so surely."""
-    if ended >= SURE_PROBABILITY[config.eagerness]:
+def needed_silence_ms(probs: Probs, config: SessionConfig) -> int:
+    """How long it must have been quiet before the end of a turn counts: longer where it may well go on."""
+    if 1.0 - probs[0] >= SURE_PROBABILITY[config.eagerness]:
         return config.end_silence_ms
     return max(config.end_silence_ms, config.unsure_silence_ms)

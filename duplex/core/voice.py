@@ -26,13 +26,13 @@ class VoiceActivity:
     """One turn's speech and the silence since.
 
     held: how many verdicts in a row were RESPOND although a voice had sounded within the chunk.
-    level_db: mean level of the windows of speech; loudest_db: the highest of them. SILENT_DB: none yet.
+    mean_power: mean square of the windows of speech; loudest_db: level of the loudest of them, SILENT_DB: none yet.
     """
 
     speech_ms: float = 0.0
     silence_ms: float = 0.0
     held: int = 0
-    level_db: float = SILENT_DB
+    mean_power: float = 0.0
     loudest_db: float = SILENT_DB
 
     def count(self, probability: float, threshold: float = SPEECH_PROBABILITY, power: float = 0.0) -> None:
@@ -42,9 +42,13 @@ class VoiceActivity:
             return
         self.speech_ms += WINDOW_MS
         self.silence_ms = 0.0
-        level = level_db(power)
-        self.level_db += (level - self.level_db) * WINDOW_MS / self.speech_ms
-        self.loudest_db = max(self.loudest_db, level)
+        self.mean_power += (power - self.mean_power) * WINDOW_MS / self.speech_ms
+        self.loudest_db = max(self.loudest_db, level_db(power))
+
+    @property
+    def level_db(self) -> float:
+        """Level of the mean power of the windows of speech; SILENT_DB: none yet."""
+        return level_db(self.mean_power)
 
     def gated(self, decision: TurnDecision, end_silence_ms: float = END_SILENCE_MS) -> TurnDecision:
         """The decision, but CONTINUE for a RESPOND while there is no such silence yet.

@@ -13,7 +13,7 @@ import numpy as np
 
 from duplex.core.config import SessionConfig
 from duplex.core.types import SamplingParams, TurnDecision
-from duplex.core.verdict import decide, needed_silence_ms, weighed
+from duplex.core.verdict import decide, needed_silence_ms
 from duplex.core.voice import SPEECH_PROBABILITY, VoiceActivity
 from duplex.engine.engine import TorchEngine
 from duplex.engine.steps import (
@@ -135,8 +135,7 @@ class Conversation:
                 first = False
             answer.probs.append((end, result.probs))
             verdict = decide(result.probs, self._config, agent_silent=True)
-            _, ended, _ = weighed(result.probs, self._config, agent_silent=True)
-            decision = voice.gated(verdict, needed_silence_ms(ended, self._config))
+            decision = voice.gated(verdict, needed_silence_ms(result.probs, self._config))
             voice.note(verdict)
             if self._offline or decision is TurnDecision.CONTINUE:
                 continue

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from duplex.core.config import SessionConfig
 from duplex.core.events import AgentActivity, CutReason, UserActivity
 from duplex.core.types import DialogueState, TurnDecision
-from duplex.core.verdict import decide, needed_silence_ms, weighed
+from duplex.core.verdict import decide, needed_silence_ms
 from duplex.core.voice import SILENT_DB, WINDOW_MS, VoiceActivity
 from duplex.session.dialogue import (
     Action,
@@ -43,7 +43,7 @@ from duplex.session.dialogue import (
 log = logging.getLogger(__name__)
 
 PREROLL_CHUNKS = 6  # replayed into a new turn (fixture quirk 15)
-FAR_PAUSE_CHUNKS = 6  # a voice far away that began over the agent is the same one until it has paused for so long
+FAR_PAUSE_CHUNKS = 6  # for so long after the agent, or after a voice far away, another one may still be far away
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class DialogueMachine:
     turn_number: int = 0
     _onset: VoiceActivity = field(default_factory=VoiceActivity)
     _near_db: float = SILENT_DB  # level of the user's speech in the turn answered last
-    _far_heard: int = -FAR_PAUSE_CHUNKS - 1  # the last chunk in which somebody far away spoke
+    _far_until: int = -FAR_PAUSE_CHUNKS - 1  # the last chunk with the agent's voice, or one far away
     _decided_until: int = 0  # chunks before this one belong to decided turns: never replayed
     _announced: Announce = field(default_factory=lambda: Announce(UserActivity.SILENT, AgentActivity.LISTENING, 0))
 
@@ -153,6 +153,8 @@ class DialogueMachine:
 
     def _wait_for_onset(self, event: ChunkHeard) -> list[Action]:
         opened: UserTurn | None = None
+        if self.reply is not None and self.reply.audible:
+            self._far_until = event.index
         for probability, power in event.windows():
             if opened is None and probability < self.config.vad_threshold:
                 self._onset = VoiceActivity()
@@ -185,11 +187,10 @@ class DialogueMachine:
 
         When the agent falls silent, such a voice goes on to belong to somebody else.
         """
-        audible = self.reply is not None and self.reply.audible
-        goes_on = chunk - self._far_heard <= FAR_PAUSE_CHUNKS
-        far = (audible or goes_on) and voice.loudest_db < self._near_db - self.config.far_away_db
+        goes_on = chunk - self._far_until <= FAR_PAUSE_CHUNKS
+        far = goes_on and voice.loudest_db < self._near_db - self.config.far_away_db
         if far:
-            self._far_heard = chunk
+            self._far_until = chunk
         return far
 
     def _can_interrupt(self, turn: UserTurn) -> bool:
@@ -204,9 +205,7 @@ class DialogueMachine:
         decision = self._ungated(probs)
         if self.turn is None:
             return decision
-        going_on, respond, _ = weighed(probs, self.config, agent_silent=self.reply is None)
-        ended = 1.0 - going_on if self.turn.resumed else respond  # as `_ungated` has it
-        return self.turn.voice.gated(decision, needed_silence_ms(ended, self.config))
+        return self.turn.voice.gated(decision, needed_silence_ms(probs, self.config))
 
     def _ungated(self, probs: tuple[float, float, float]) -> TurnDecision:
         decision = decide(probs, self.config, agent_silent=self.reply is None)

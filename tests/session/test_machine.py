@@ -229,8 +229,8 @@ def test_barge_in_by_what_is_being_said(telling: Talk) -> None:
 
 def test_a_voice_far_away_opens_nothing_while_the_agent_is_heard(talk: Talk) -> None:
     talk.answered()
-    assert talk.hear(*[SPEECH] * 6, power=0.0012) == []  # 9.2 dB below the question
-    assert isinstance(talk.hear(SPEECH, power=0.0013)[0], OpenTurn)
+    assert talk.hear(*[SPEECH] * 6, power=0.0006) == []  # 12.2 dB below the question
+    assert isinstance(talk.hear(SPEECH, power=0.0007)[0], OpenTurn)
 
 
 def test_faint_consonants_keep_nobody_from_interrupting(talk: Talk) -> None:
@@ -241,8 +241,10 @@ def test_faint_consonants_keep_nobody_from_interrupting(talk: Talk) -> None:
 
 def test_a_faint_voice_is_heard_when_the_agent_is_silent(talk: Talk) -> None:
     generation = talk.answered()
+    talk.hear(SILENCE)
     talk.machine.handle(ReplyEnded(generation))
-    assert isinstance(talk.hear(SPEECH, power=0.0005)[0], OpenTurn)
+    assert talk.hear(*[SILENCE] * 5, SPEECH, power=0.0005) == []
+    assert isinstance(talk.hear(*[SILENCE] * 6, SPEECH, power=0.0005)[0], OpenTurn)
 
 
 def test_a_voice_far_away_that_began_over_the_agent_is_no_turn_after_it(talk: Talk) -> None:
