@@ -4,7 +4,7 @@
 import random
 import re
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from duplex.train.voices import (
@@ -27,9 +27,10 @@ _LEXICON_DIALOGUES = 40_000
 # many times learns them by heart: more than half is what no reply says. And the server speaks a reply in segments, cut
 # at marks, so segments are what must be learned.
 _AGENT_SHARES = {
-    "reply": 0.27,
-    "segment": 0.25,
-    "varied": 0.22,
+    "reply": 0.23,
+    "segment": 0.21,
+    "varied": 0.19,
+    "joined": 0.11,
     "spelled": 0.05,
     "numbers": 0.05,
     "fragment": 0.04,
@@ -37,6 +38,7 @@ _AGENT_SHARES = {
 }
 _SEGMENT_PIECES = 4  # the shortest segment; words and marks, as duplex/model/segmenter.py counts tokens
 _VARIED_WORDS = 0.5  # of the words of a varied reply are others
+_OPENINGS_OF_REPLIES = 0.7  # of what is joined begins as a reply does, "Sorry. ..."; the rest with any word or two
 _HESITATION_SHARE = 0.3
 
 # A turn cut after one of these is plainly unfinished.
@@ -107,9 +109,11 @@ def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     """
     del cast  # the agent has one voice and says the same in both
     words = _reply_words(random.Random(0))
+    openings = sorted(_short_openings(all_replies(random.Random(0), _VOCABULARY_DIALOGUES)))
     make: dict[str, Callable[[], str]] = {
         "reply": lambda: next(all_replies(rng, 1)),
         "segment": lambda: _segment(rng, words),
+        "joined": lambda: _joined(rng, words, openings),
         "varied": lambda: _varied(rng, next(all_replies(rng, 1)), words),
         "spelled": lambda: _spelled(rng, words),
         "numbers": lambda: _numbers(rng),
@@ -150,6 +154,28 @@ def _segment(rng: random.Random, words: Sequence[str]) -> str:
     return rng.choice(segments)
 
 
+def _short_openings(replies: Iterable[str]) -> set[str]:
+    """First sentences too short for a segment of their own, so that the next one is said in the same breath."""
+    found = set()
+    for reply in replies:
+        first, _, rest = reply.partition(" ")
+        while rest and first[-1] not in ".!?":
+            word, _, rest = rest.partition(" ")
+            first = f"{first} {word}"
+        if rest and _pieces(first) < _SEGMENT_PIECES:
+            found.add(first)
+    return found
+
+
+def _joined(rng: random.Random, words: Sequence[str], openings: Sequence[str]) -> str:
+    """A short sentence and the beginning of a reply behind it, as one segment."""
+    opening = rng.choice(openings)
+    if rng.random() > _OPENINGS_OF_REPLIES:
+        opening = sentence(" ".join(rng.choices(words, k=rng.randint(1, 2)))) + rng.choice(".!?")
+    reply = next(all_replies(rng, 1))
+    return spoken_segments(f"{opening} {_varied(rng, reply, words) if rng.random() < 0.5 else reply}")[0]
+
+
 def spoken_segments(reply: str) -> list[str]:
     """A reply as the server cuts it: at the first comma, to be heard early, then at the ends of sentences."""
     segments: list[str] = []
@@ -157,12 +183,16 @@ def spoken_segments(reply: str) -> list[str]:
     count = 0
     for word in reply.split():
         pieces.append(word)
-        count += len(re.findall(r"[\w']+|[^\w\s]", word))
+        count += _pieces(word)
         closes = word[-1] in ".!?" or (word[-1] == "," and not segments)
         if count >= _SEGMENT_PIECES and closes:
             segments.append(" ".join(pieces))
             pieces, count = [], 0
     return [*segments, " ".join(pieces)] if pieces else segments
+
+
+def _pieces(text: str) -> int:
+    return len(re.findall(r"[\w']+|[^\w\s]", text))
 
 
 def _words(reply: str) -> list[str]:

@@ -44,9 +44,9 @@ class Preset:
 
 
 TINY = Preset(
-    asr_hours=18.3,
-    agent_hours=16.6,
-    split_turn_hours=2.0,
+    asr_hours=27.3,
+    agent_hours=18.8,
+    split_turn_hours=3.0,
     event_hours=0.15,
     test_hours=0.6,
     llm=TextLlmDims(),

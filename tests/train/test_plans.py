@@ -25,6 +25,9 @@ def test_the_agent_says_nothing_twice_and_mostly_what_no_reply_says() -> None:
     assert all(re.fullmatch(r"[A-Za-z][A-Za-z',.?! -]*", text) for text in texts)
     spelled = [text for text in texts if re.fullmatch(r"\S+ is spelled [A-Z](, [A-Z])*\.", text)]
     assert len(spelled) > 0.03 * CLIPS
+    joined = [text for text in texts if re.search(r"^[A-Z][a-z' -]*[.!?] ", text)]
+    assert len(joined) > 0.08 * CLIPS
+    assert sum(text.startswith("Sorry. ") for text in joined) > 2
     assert len({letter for text in spelled for letter in re.findall(r"\b[A-Z]\b", text)}) > 22
 
 
