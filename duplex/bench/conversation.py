@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Float32, int16_bytes
@@ -80,6 +80,15 @@ def socket_url(url: str) -> str:
     return f"{scheme}://{host}{slash}{path}" if path else f"{scheme}://{host}/v1/duplex"
 
 
+def client_tls(*, verify: bool) -> ssl.SSLContext:
+    """How to meet a server over TLS; without `verify` any certificate will do."""
+    tls = ssl.create_default_context()
+    if not verify:
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    return tls
+
+
 class _Conversation:
     def __init__(self, url: str, script: Sequence[Item], options: ClientOptions) -> None:
         self._url = socket_url(url)
@@ -122,12 +131,7 @@ class _Conversation:
 
     async def _connect(self, resume: dict[str, Any] | None = None) -> None:
         options = self._options
-        tls = None
-        if self._url.startswith("wss:"):
-            tls = ssl.create_default_context()
-            if not options.verify_tls:
-                tls.check_hostname = False
-                tls.verify_mode = ssl.CERT_NONE
+        tls = client_tls(verify=options.verify_tls) if self._url.startswith("wss:") else None
         headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else {}
         try:
             async with asyncio.timeout(HANDSHAKE_SEC):
@@ -142,7 +146,7 @@ class _Conversation:
                 await self._greet(self._socket, resume)
         except InvalidStatus as error:
             raise ConversationRefusedError(str(error.response.status_code), error.response.reason_phrase) from error
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, InvalidURI, InvalidHandshake) as error:
             raise ConversationRefusedError("unreachable", str(error) or "timeout") from error
 
     async def _greet(self, socket: ClientConnection, resume: dict[str, Any] | None) -> None:

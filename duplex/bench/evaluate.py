@@ -17,12 +17,13 @@ from duplex.bench.conversation import ClientOptions, ConversationRefusedError
 from duplex.bench.evaluation import Evaluation, intelligibility, report, run, table
 from duplex.bench.plots import draw
 from duplex.bench.scoring import Outcome
-from duplex.bench.testset import Case, Task, read_cases
+from duplex.bench.testset import Case, Task, check_recordings, read_cases, unannotated
 from duplex.core.config import Eagerness
 from duplex.core.errors import ConfigError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+SHOWN_FAILURES = 5
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,9 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     try:
         cases = chosen(read_cases(options.folder), options.task, options.limit)
+        check_recordings(cases)
     except (ConfigError, OSError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return EXIT_USAGE
+    if others := unannotated(options.folder):
+        print(f"evaluate: {len(others)} recordings have no annotation and are left out, {others[0]}", file=sys.stderr)
     client = ClientOptions(
         api_key=options.api_key,
         verify_tls=not options.insecure,
@@ -94,17 +98,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"evaluate: {first}", file=sys.stderr)
         return EXIT_FAILED
-    _finish(options, evaluation)
-    return 0
+    try:
+        _finish(options, evaluation)
+    except (WavError, OSError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    failed = [outcome for outcome in evaluation.outcomes if outcome.failed]
+    for outcome in failed[:SHOWN_FAILURES]:
+        print(f"evaluate: {outcome.case.name} failed: {outcome.failed}", file=sys.stderr)
+    return EXIT_FAILED if failed else 0
 
 
-def _finish(options: argparse.Namespace, evaluation: Evaluation) -> None:
-    if not options.no_asr:
-        evaluation.figures["intelligibility"] = intelligibility(evaluation, options.folder)
+def _write(options: argparse.Namespace, evaluation: Evaluation) -> None:
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         content = {"url": options.url, "test_set": options.folder.name, **report(evaluation)}
         options.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _finish(options: argparse.Namespace, evaluation: Evaluation) -> None:
+    _write(options, evaluation)
+    if not options.no_asr:
+        evaluation.figures["intelligibility"] = intelligibility(evaluation, options.folder)
+        _write(options, evaluation)
     if options.plots is not None:
         draw(options.plots, evaluation.outcomes, evaluation.logs)
     print(table(evaluation.figures))

@@ -15,7 +15,7 @@ from typing import Any
 
 from duplex.audio.recogniser import Recogniser
 from duplex.audio.wav import read_wav, write_wav
-from duplex.bench.conversation import ClientOptions, converse, socket_url
+from duplex.bench.conversation import ClientOptions, ConversationRefusedError, client_tls, converse, socket_url
 from duplex.bench.log import ConversationLog
 from duplex.bench.scoring import Outcome, detection_error, figures, score
 from duplex.bench.script import At, Utterance
@@ -46,17 +46,28 @@ async def run(
 ) -> Evaluation:
     """Hold one conversation a case, `parallel` at a time; with `out`, write `out/{case}/output.wav`, time-aligned.
 
-    Raises ConversationRefusedError, WavError, OSError; conversations under way are hung up then.
+    A conversation that breaks or is refused is an outcome that failed; as long as none was held, a refusal ends the
+    run. Raises ConversationRefusedError, WavError, OSError; conversations under way are hung up then.
     """
     slots = asyncio.Semaphore(parallel)
-    before = speaking_seconds(url)
+    before = speaking_seconds(url, verify_tls=options.verify_tls)
+    held_one = False
 
     async def hold(case: Case) -> tuple[Outcome, ConversationLog]:
+        nonlocal held_one
         async with slots:
             script = [Utterance(case.recording(), At(SETTLE_SEC))]
-            log = await converse(url, script, replace(options, trace=True))
-        outcome = score(case, log)
-        if out is not None:
+            try:
+                log = await converse(url, script, replace(options, trace=True))
+            except ConversationRefusedError as error:
+                if not held_one:
+                    raise
+                log = ConversationLog(options.input_rate or script[0].recording.rate, options.output_rate)
+                outcome = Outcome(case, (), failed=str(error))
+            else:
+                held_one = True
+                outcome = score(case, log)
+        if out is not None and log.said:
             await asyncio.to_thread(write_output, out / case.name, log, outcome)
         on_case(outcome)
         return outcome, log
@@ -66,17 +77,22 @@ async def run(
     results = [task.result() for task in tasks]
     evaluation = Evaluation([outcome for outcome, _ in results], [log for _, log in results])
     evaluation.figures = figures(evaluation.outcomes)
-    evaluation.figures["speed"] = _speed(evaluation.logs, before, speaking_seconds(url))
+    evaluation.figures["speed"] = _speed(evaluation.logs, before, speaking_seconds(url, verify_tls=options.verify_tls))
     return evaluation
 
 
 def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
-    """Word error of the replies that were heard to their end, and of the source voice in the test set's folder."""
+    """Word error of the replies that were heard to their end, and of the source voice in the test set's folder.
+
+    Raises WavError, OSError: the source voice is not as it should be.
+    """
     grammar = root / GRAMMAR_FILE
     sentences = grammar.read_text(encoding="utf-8").splitlines() if grammar.is_file() else []
     recogniser = Recogniser(sentences)
     spoken = []
     for outcome, log in zip(evaluation.outcomes, evaluation.logs, strict=True):
+        if outcome.failed:
+            continue
         offset = log.said[0].start_sec
         for reply in outcome.replies:
             if not reply.interrupted and reply.text:
@@ -102,12 +118,13 @@ def write_output(folder: Path, log: ConversationLog, outcome: Outcome) -> None:
     (folder / "outcome.json").write_text(json.dumps(outcome.row, indent=1), encoding="utf-8")
 
 
-def speaking_seconds(url: str) -> float | None:
+def speaking_seconds(url: str, *, verify_tls: bool = True) -> float | None:
     """Seconds of model work the server has spent on replies so far, from its /metrics; None where it tells nothing."""
     scheme, _, rest = socket_url(url).partition("://")
     address = f"{'https' if scheme == 'wss' else 'http'}://{rest.split('/')[0]}/metrics"
+    tls = client_tls(verify=verify_tls) if scheme == "wss" else None
     try:
-        with urllib.request.urlopen(address, timeout=HTTP_TIMEOUT_SEC) as answer:
+        with urllib.request.urlopen(address, timeout=HTTP_TIMEOUT_SEC, context=tls) as answer:
             text = answer.read().decode()
     except (urllib.error.URLError, OSError):
         return None
@@ -125,6 +142,7 @@ def _speed(logs: Sequence[ConversationLog], before: float | None, after: float |
         "real_time_factor": None if work_sec is None or not audio_sec else round(work_sec / audio_sec, 4),
         "agent_audio_sec": round(audio_sec, 1),
         "underruns": sum(log.underruns for log in logs),
+        "skipped_ms": sum(event.fields["skipped_ms"] for log in logs for event in log.of_type("overload")),
     }
 
 

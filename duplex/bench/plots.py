@@ -16,8 +16,11 @@ from duplex.bench.testset import Task
 def draw(folder: Path, outcomes: Sequence[Outcome], logs: Sequence[ConversationLog]) -> list[Path]:
     """Write timeline.png, latency.png and det.png, those there is something to show in; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
+    held = [i for i, outcome in enumerate(outcomes) if not outcome.failed]
+    if not held:
+        return []
     order = (Task.INTERRUPTION, Task.PAUSE, Task.TURN_TAKING, Task.BACKCHANNEL, Task.BACKGROUND)
-    example = min(range(len(outcomes)), key=lambda i: (order.index(outcomes[i].case.task), not outcomes[i].took_over))
+    example = min(held, key=lambda i: (order.index(outcomes[i].case.task), not outcomes[i].took_over))
     written = [_timeline(folder / "timeline.png", outcomes[example], logs[example])]
     latencies = [o.latency_sec for o in outcomes if o.case.task is Task.TURN_TAKING and o.latency_sec is not None]
     if latencies:
@@ -89,8 +92,8 @@ def _det(path: Path, curve: Sequence[tuple[float, float, float]]) -> Path:
         if round(100 * threshold) in (10, 35, 50, 70, 90):
             axis.plot(100 * false, 100 * missed, "o", color="tab:red", markersize=4)
             axis.annotate(f"{threshold:.2f}", (100 * false, 100 * missed), textcoords="offset points", xytext=(4, 4))
-    axis.set_xlabel("pauses taken, %")
-    axis.set_ylabel("ends missed within 640 ms, %")
+    axis.set_xlabel("pauses with P(respond) above it, %")
+    axis.set_ylabel("ends without, within 640 ms, %")
     axis.set_title("P(respond) over thresholds")
     axis.grid(alpha=0.3)
     return _save(figure, path)

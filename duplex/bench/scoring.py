@@ -16,6 +16,7 @@ from duplex.bench.testset import Annotation, Case, Task
 from duplex.core.words import answer_is_right
 
 STOP_MARGIN_SEC = 1.0  # after a sound ends, a reply that falls silent still counts as disturbed by it
+NORMAL_CLOSURE = 1000  # of a WebSocket
 END_WINDOW_SEC = 0.64  # after the end of a turn in which the state head should say so
 
 
@@ -29,23 +30,30 @@ class Sounding:
     interrupted: bool
     text: str
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """For JSON."""
+        spans = {"start_sec": round(self.start_sec, 3), "end_sec": round(self.end_sec, 3)}
+        return {**spans, "interrupted": self.interrupted, "text": self.text}
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one case. None where a figure does not apply.
+    """What came of one case. None where a figure does not apply; `failed` says why none does.
 
     took_over: the agent spoke where it was (turn taking, interruption) or was not (pause) its turn.
     latency_sec: from the end of the user's turn to the first audible sample; negative when the agent was early.
-    stop_sec: from the onset of an interruption to the last audible sample of the old reply.
+    stopped, stop_sec: the interruption stopped the old reply, and how long from its onset to the last audible sample.
     disturbed: a backchannel or background sound stopped the agent or made it answer.
     was_speaking: whether the agent spoke when it was to be interrupted or disturbed.
-    end_probability, pause_probability: the highest P(respond) within END_WINDOW_SEC of an end, and before it.
+    end_probability, pause_probability: the highest P(respond) within END_WINDOW_SEC of an end, and in the pauses.
     """
 
     case: Case
     replies: tuple[Sounding, ...]
     took_over: bool | None = None
     latency_sec: float | None = None
+    stopped: bool | None = None
     stop_sec: float | None = None
     disturbed: bool | None = None
     was_speaking: bool | None = None
@@ -53,6 +61,7 @@ class Outcome:
     outside: bool = False
     end_probability: float | None = None
     pause_probability: float | None = None
+    failed: str = ""
 
     @property
     def row(self) -> dict[str, Any]:
@@ -69,18 +78,22 @@ class Outcome:
         return {
             "case": self.case.name,
             "task": self.case.task.value,
+            "failed": self.failed,
             "took_over": self.took_over,
+            "stopped": self.stopped,
             "disturbed": self.disturbed,
             "was_speaking": self.was_speaking,
             "right": self.right,
             "outside": self.outside,
             **numbers,
-            "replies": [reply.text for reply in self.replies],
+            "replies": [reply.row for reply in self.replies],
         }
 
 
 def score(case: Case, log: ConversationLog) -> Outcome:
     """Judge one conversation in which the case's recording was all that was said."""
+    if reason := failure(log):
+        return Outcome(case, (), failed=reason)
     said = log.said[0]
     replies = tuple(_soundings(log, said))
     judge: dict[Task, Callable[[Case, tuple[Sounding, ...], ConversationLog, SaidItem], Outcome]] = {
@@ -91,6 +104,15 @@ def score(case: Case, log: ConversationLog) -> Outcome:
         Task.BACKGROUND: _disturbance,
     }
     return judge[case.task](case, replies, log, said)
+
+
+def failure(log: ConversationLog) -> str:
+    """Why a conversation says nothing about the agent: it broke, or the server reported an error; "" where it does."""
+    if errors := log.of_type("error"):
+        return f"error {errors[0].fields.get('code', '')}: {errors[0].fields.get('message', '')}"
+    if log.close_code != NORMAL_CLOSURE:
+        return f"the connection ended with {log.close_code or 'no close code'} {log.close_reason}".rstrip()
+    return "" if log.said else "the recording was never begun"
 
 
 def _soundings(log: ConversationLog, said: SaidItem) -> list[Sounding]:
@@ -111,16 +133,16 @@ def _text(log: ConversationLog, reply: HeardReply) -> str:
 
 def _pause(case: Case, replies: tuple[Sounding, ...], log: ConversationLog, said: SaidItem) -> Outcome:
     """A pause is taken when the agent is heard before the user has finished."""
-    end = said.end_sec - said.start_sec
-    first_pause = case.annotations[0].timestamp[0]
-    within, at_end = _respond_probability(log, said, first_pause, end)
+    annotated = case.annotations[-1].end
+    end = said.end_sec - said.start_sec if annotated is None else annotated
+    pauses = [annotation.timestamp for annotation in case.annotations]
     return Outcome(
         case,
         replies,
         took_over=any(reply.start_sec < end for reply in replies),
         right=_right(case.annotations[-1], _first_after(replies, end)),
-        pause_probability=within,
-        end_probability=at_end,
+        pause_probability=_respond_probability(log, said, *pauses),
+        end_probability=_respond_probability(log, said, (end, end + END_WINDOW_SEC)),
     )
 
 
@@ -129,7 +151,6 @@ def _turn_taking(case: Case, replies: tuple[Sounding, ...], log: ConversationLog
     annotation = case.annotations[0]
     end = annotation.timestamp[0]
     reply = replies[0] if replies else None
-    within, at_end = _respond_probability(log, said, 0.0, end)
     return Outcome(
         case,
         replies,
@@ -137,8 +158,7 @@ def _turn_taking(case: Case, replies: tuple[Sounding, ...], log: ConversationLog
         latency_sec=None if reply is None else reply.start_sec - end,
         right=_right(annotation, replies[-1] if replies else None),
         outside=annotation.outside,
-        pause_probability=within,
-        end_probability=at_end,
+        end_probability=_respond_probability(log, said, (end, end + END_WINDOW_SEC)),
     )
 
 
@@ -147,13 +167,18 @@ def _interruption(case: Case, replies: tuple[Sounding, ...], log: ConversationLo
     annotation = case.annotations[0]
     onset, end = annotation.timestamp
     old = next((reply for reply in replies if reply.start_sec <= onset < reply.end_sec), None)
-    new = next((reply for reply in replies if reply.start_sec > onset), None)
+    later = [reply for reply in replies if reply.start_sec > onset]
+    if later and later[0] is replies[0] and later[0].interrupted and later[0].end_sec <= end + STOP_MARGIN_SEC:
+        del later[0]  # the late answer to what was asked before, and cut itself
+    new = later[0] if later else None
+    stopped = old is not None and old.interrupted
     return Outcome(
         case,
         replies,
         took_over=new is not None,
         latency_sec=None if new is None else new.start_sec - end,
-        stop_sec=None if old is None else old.end_sec - onset,
+        stopped=None if old is None else stopped,
+        stop_sec=old.end_sec - onset if old is not None and stopped else None,
         was_speaking=old is not None,
         right=_right(annotation, replies[-1] if new is not None else None),
     )
@@ -164,8 +189,12 @@ def _disturbance(case: Case, replies: tuple[Sounding, ...], log: ConversationLog
     onset, end = case.annotations[0].timestamp
     old = next((reply for reply in replies if reply.start_sec <= onset < reply.end_sec), None)
     stopped = old is not None and old.interrupted and old.end_sec <= end + STOP_MARGIN_SEC
-    answered = any(reply.start_sec > onset for reply in replies)
-    return Outcome(case, replies, disturbed=stopped or answered, was_speaking=old is not None)
+    later = [reply for reply in replies if reply.start_sec > onset]
+    if later and later[0] is replies[0]:
+        del later[0]  # the late answer to the question
+    unasked = not replies or replies[0].start_sec > onset
+    disturbed = None if unasked and not later else stopped or bool(later)
+    return Outcome(case, replies, disturbed=disturbed, was_speaking=old is not None)
 
 
 def _right(annotation: Annotation, reply: Sounding | None) -> bool | None:
@@ -178,27 +207,24 @@ def _first_after(replies: Sequence[Sounding], moment_sec: float) -> Sounding | N
     return next((reply for reply in replies if reply.start_sec >= moment_sec), None)
 
 
-def _respond_probability(
-    log: ConversationLog, said: SaidItem, start_sec: float, end_sec: float
-) -> tuple[float | None, float | None]:
-    """The highest P(respond) between start and end, and in the window behind the end (feature trace)."""
+def _respond_probability(log: ConversationLog, said: SaidItem, *spans: tuple[float, float]) -> float | None:
+    """The highest P(respond) of the chunks that end within `spans`, bounds included (feature trace)."""
     judged = [
         (event.fields["t_ms"] / 1000 - said.start_sec, event.fields["probs"][1])
         for event in log.of_type("turn")
         if event.fields["probs"] is not None
     ]
-    before = [p for t, p in judged if start_sec <= t < end_sec]
-    after = [p for t, p in judged if end_sec <= t <= end_sec + END_WINDOW_SEC]
-    return max(before, default=None), max(after, default=None)
+    return max((p for t, p in judged for start, end in spans if start <= t <= end), default=None)
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The figures of a test set, by task; see docs/evaluation.md."""
+    """The figures of a test set, by task; see docs/evaluation.md. Failed conversations are counted and left out."""
+    held = [o for o in outcomes if not o.failed]
 
     def of(*tasks: Task) -> list[Outcome]:
-        return [o for o in outcomes if o.case.task in tasks]
+        return [o for o in held if o.case.task in tasks]
 
-    out: dict[str, Any] = {}
+    out: dict[str, Any] = {"conversations": {"held": len(held), "failed": len(outcomes) - len(held)}}
     if pauses := of(Task.PAUSE):
         out["pause"] = {
             "cases": len(pauses),
@@ -222,6 +248,7 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "agent_was_silent": len(cuts) - len(speaking),
             "tor": _share([o.took_over for o in cuts]),
             **_spread("latency_sec", [o.latency_sec for o in cuts if o.latency_sec is not None]),
+            "stopped": _share([o.stopped for o in speaking]),
             **_spread("stop_sec", [o.stop_sec for o in speaking if o.stop_sec is not None]),
             "right": _share([o.right for o in cuts]),
         }
@@ -242,10 +269,11 @@ def detection_error(outcomes: Sequence[Outcome]) -> list[tuple[float, float, flo
 
     A chunk past a decision is not judged, so beyond the server's own threshold the curve shows decided turns only.
     """
-    ends = [o.end_probability or 0.0 for o in outcomes if o.case.task in (Task.TURN_TAKING, Task.PAUSE)]
-    pauses = [o.pause_probability or 0.0 for o in outcomes if o.case.task is Task.PAUSE]
-    if not ends or not pauses:
-        return []
+    judged = [o for o in outcomes if not o.failed and o.case.task in (Task.TURN_TAKING, Task.PAUSE)]
+    ends = [o.end_probability or 0.0 for o in judged]
+    pauses = [o.pause_probability or 0.0 for o in judged if o.case.task is Task.PAUSE]
+    if not pauses or all(o.end_probability is None and o.pause_probability is None for o in judged):
+        return []  # nothing to tell, or a server that does not tell
     curve = []
     for percent in range(1, 100):
         threshold = percent / 100

@@ -3,12 +3,14 @@
 
 An annotation file is a list of `{"text": ..., "timestamp": [start_sec, end_sec]}`; `interrupt.json` has `context` and
 `interrupt` for text. Optional keys say what a right reply is: `answer`, a list of lists of alternatives, one of each
-must occur, and `outside`, true where a refusal is right.
+must occur, `outside`, true where a refusal is right, and in the last annotation of `pause.json` `end`, the second in
+which the turn ends.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from duplex.audio.wav import WavError
 from duplex.bench.recordings import Recording
 from duplex.core.errors import ConfigError
 
@@ -42,8 +46,9 @@ class Annotation(BaseModel):
     text: str = ""
     context: str = ""
     interrupt: str = ""
-    answer: tuple[tuple[str, ...], ...] | None = None
+    answer: Annotated[tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...], Field(min_length=1)] | None = None
     outside: bool = False
+    end: Annotated[float, Field(ge=0)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +80,37 @@ def read_cases(root: Path) -> list[Case]:
             raise ConfigError(f"{wav.parent} has annotations of more than one task: {', '.join(found)}")
         if found:
             path = wav.parent / f"{found[0].value}.json"
-            cases.append(Case(found[0], str(wav.parent.relative_to(root)), wav.parent, _annotations(path)))
+            annotations = _annotations(path, ordered=found[0] is not Task.TURN_TAKING)
+            cases.append(Case(found[0], str(wav.parent.relative_to(root)), wav.parent, annotations))
     if not cases:
         raise ConfigError(f"{root} holds no case: a folder with input.wav and one of {', '.join(Task)}.json")
     return cases
 
 
-def _annotations(path: Path) -> tuple[Annotation, ...]:
+def unannotated(root: Path) -> list[Path]:
+    """Folders with an `input.wav` that no case is made of, for want of an annotation file that is known here."""
+    wavs = sorted(root.rglob("input.wav"))
+    return [wav.parent for wav in wavs if not any((wav.parent / f"{task.value}.json").is_file() for task in Task)]
+
+
+def check_recordings(cases: Sequence[Case]) -> None:
+    """Read every recording once. Raises ConfigError naming the first that cannot be streamed."""
+    for case in cases:
+        path = case.folder / "input.wav"
+        try:
+            rate = case.recording().rate
+        except (WavError, OSError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+        if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+            raise ConfigError(f"{path}: {rate} Hz is not between {MIN_SAMPLE_RATE} and {MAX_SAMPLE_RATE} Hz")
+
+
+def _annotations(path: Path, *, ordered: bool) -> tuple[Annotation, ...]:
+    """`ordered`: the end of each counts, and may not lie before its start."""
     try:
         annotations = _ANNOTATIONS.validate_python(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, ValidationError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    if not annotations or any(a.timestamp[0] > a.timestamp[1] for a in annotations):
+    if not annotations or (ordered and any(a.timestamp[0] > a.timestamp[1] for a in annotations)):
         raise ConfigError(f"{path}: there must be an annotation, and none may end before it starts")
     return tuple(annotations)

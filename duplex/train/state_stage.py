@@ -24,7 +24,7 @@ from duplex.train.scenarios import (
 from duplex.train.text_llm import DialogueWriter
 
 HISTORY_CHUNKS = 6  # replayed from before the onset; literal zeros where the stream had not begun
-DEGRADED_SHARE = 0.6  # of the scenarios; the others are clean over a faint noise floor
+DEGRADED_SHARE = 0.75  # of the scenarios; the others are clean over a faint noise floor
 AFTER_END = (0, 0, 1, 1, 1, 2, 2, 3, 4, 6)  # chunks heard beyond the first RESPOND before the reply starts
 
 

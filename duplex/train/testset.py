@@ -11,7 +11,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from duplex.audio.wav import write_wav
-from duplex.train.augment import EVENT_MAKERS, add_at_snr, background, reverberate, telephone, with_peak
+from duplex.train.augment import EVENT_MAKERS, add_at_snr, background, reverberate, rms, telephone, with_peak
 from duplex.train.plans import HELDOUT, OTHER_SYNTHESIZER, TRAINING, Cast, plan_split_turns
 from duplex.train.voices import (
     AGENT_VOICE,
@@ -39,6 +39,7 @@ LONG_REPLY_WORDS = 11  # a reply that is still being spoken when something happe
 OUTSIDE_PREFIX = "outside"
 CASTS = {"unseen": HELDOUT, "trained": TRAINING, "synthesizer": OTHER_SYNTHESIZER}
 
+EXIT_USAGE = 2
 _LEAD_SEC = 0.5
 _TAIL_SEC = 3.0
 _PAUSE_SEC = (0.3, 0.8)
@@ -68,6 +69,7 @@ class _Track:
     rng: random.Random
     pieces: list[Pcm]
     samples: int = 0
+    spoken: list[Pcm] = field(default_factory=list)  # those of the pieces that the user says
 
     def add(self, pcm: Pcm) -> tuple[float, float]:
         """Append a sound; returns when it starts and ends, seconds."""
@@ -82,7 +84,9 @@ class _Track:
 
     def say(self, text: str, voice: Voice) -> tuple[float, float]:
         """Append speech. Raises SilentSpeechError."""
-        return self.add(with_peak(synthesize(text, voice), 10 ** (self.rng.uniform(*_SPEECH_PEAK_DB) / 20)))
+        speech = with_peak(synthesize(text, voice), 10 ** (self.rng.uniform(*_SPEECH_PEAK_DB) / 20))
+        self.spoken.append(speech)
+        return self.add(speech)
 
 
 def make(root: Path, recipe: Recipe) -> None:
@@ -137,7 +141,8 @@ def _room(track: _Track, recipe: Recipe) -> Pcm:
     if recipe.reverberation_sec:
         pcm = reverberate(pcm, draws, recipe.reverberation_sec)
     if recipe.snr_db is not None:
-        pcm = add_at_snr(pcm, background(len(pcm), draws), recipe.snr_db)
+        louder_db = 20 * np.log10(rms(pcm) / rms(np.concatenate(track.spoken)))  # than the speech, silence included
+        pcm = add_at_snr(pcm, background(len(pcm), draws), recipe.snr_db + float(louder_db))
     return telephone(pcm) if recipe.telephone else pcm
 
 
@@ -187,9 +192,9 @@ def _pause(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[s
     for position, clip in enumerate(clips):
         if position:
             annotations.append({"text": "[PAUSE]", "timestamp": list(track.rest(rng.uniform(*_PAUSE_SEC)))})
-        track.say(clip.text, voice)
+        _, end = track.say(clip.text, voice)
     track.rest(_TAIL_SEC)
-    annotations[-1] |= {**_answer(clips[0].turn), "voice": str(voice)}
+    annotations[-1] |= {"end": end, **_answer(clips[0].turn), "voice": str(voice)}
     return track, "pause", annotations
 
 
@@ -248,7 +253,7 @@ def parser() -> argparse.ArgumentParser:
         help="who speaks; trained: as the presets say; synthesizer: festival (%(default)s)",
     )
     add("--scripts", choices=["unseen", "trained"], default="unseen", help="which phrasings they use (%(default)s)")
-    add("--noise", type=float, metavar="DB", help="background noise this far below the speech")
+    add("--noise", type=float, metavar="DB", help="background noise this far below the level of the speech")
     add("--telephone", action="store_true", help="300-3400 Hz, 8 kHz, mu-law")
     add("--reverberation", type=float, default=0.0, metavar="SEC", help="time in which a room falls silent by 60 dB")
     return options
@@ -257,6 +262,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = parser().parse_args(arguments)
+    if options.folder.exists() and any(options.folder.iterdir()):
+        print(f"evaluate.py make: {options.folder} is not empty", file=sys.stderr)
+        return EXIT_USAGE
     recipe = Recipe(
         count=options.count,
         seed=options.seed,

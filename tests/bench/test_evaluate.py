@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from duplex.bench.evaluate import main
 from tests.fakes.stand_in_server import Behaviour, StandInServer, StandInThread
 
 RATE = 16000
-BRIEF = Behaviour(reply="Yes, quite so, I think.", word_ms=120, end_silence_ms=200, thinking_ms=40, cut_after_ms=120)
+BRIEF = Behaviour(reply="Yes, quite so, I think, and so do all others.", word_ms=120, end_silence_ms=200, thinking_ms=40, cut_after_ms=120)
 
 
 def tone(seconds: float) -> np.ndarray:
@@ -61,9 +63,48 @@ def test_one_command_prints_a_table_and_writes_everything(folder, tmp_path, caps
         assert (plots / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_server_that_is_not_there(folder, capsys):
-    assert main([str(folder), "--url", "ws://127.0.0.1:9"]) == 1
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:9", "127.0.0.1:9", "ws://127.0.0.1:9/ /"])
+def test_a_server_that_is_not_there(folder, capsys, url):
+    assert main([str(folder), "--url", url]) == 1
     assert "unreachable" in capsys.readouterr().err
+
+
+def test_a_server_that_breaks_off_fails_and_is_not_scored(folder, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    with StandInThread(StandInServer(BRIEF)) as server:
+        breaking = threading.Timer(1.0, server.drop_connections)
+        breaking.start()
+        assert main([str(folder), "--url", server.url, "--task", "interrupt", "--no-asr", "--json", str(report)]) == 1
+        breaking.join()
+    assert "user_interruption/000 failed: the connection ended" in capsys.readouterr().err
+    figures = json.loads(report.read_text())
+    assert figures["conversations"] == {"held": 0, "failed": 1}
+    assert "interruption" not in figures
+
+
+def test_a_refusal_in_the_middle_is_a_failed_case(folder, tmp_path, capsys):
+    stand_in = StandInServer(BRIEF)
+    report = tmp_path / "report.json"
+    with StandInThread(stand_in) as server:
+        full = threading.Timer(1.0, lambda: setattr(stand_in, "behaviour", replace(BRIEF, refuse="capacity")))
+        full.start()
+        assert main([str(folder), "--url", server.url, "--no-asr", "--json", str(report)]) == 1
+        full.join()
+    assert "user_interruption/000 failed: capacity" in capsys.readouterr().err
+    assert json.loads(report.read_text())["turn_taking"]["tor"] == 1.0
+
+
+def test_a_recording_that_cannot_be_streamed_is_refused_before_any_is(folder, capsys):
+    write_wav(folder / "turn_taking" / "000" / "input.wav", tone(0.5), 96_000)
+    assert main([str(folder), "--url", "ws://127.0.0.1:9"]) == 2
+    assert "96000 Hz" in capsys.readouterr().err
+
+
+def test_recordings_without_a_known_annotation_are_named(folder, capsys):
+    (folder / "turn_taking" / "000" / "turn_taking.json").rename(folder / "turn_taking" / "000" / "turns.json")
+    with StandInThread(StandInServer(BRIEF)) as server:
+        assert main([str(folder), "--url", server.url, "--no-asr"]) == 0
+    assert "1 recordings have no annotation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--task", "pause"], ["--limit", "0"], ["--parallel", "0"]])

@@ -23,7 +23,7 @@ RIGHT = (("paris",),)
 def log(*replies: tuple[float, float, str], cut: tuple[int, ...] = (), probs: dict[float, float] | None = None):
     """A conversation of 12 s in which the user spoke from 0.5 to 2.0 s and these replies sounded (start, end, text)."""
     heard = np.zeros(13 * RATE, np.float32)
-    out = ConversationLog(RATE, RATE)
+    out = ConversationLog(RATE, RATE, close_code=1000)
     for turn, (start, end, text) in enumerate(replies, 1):
         first, last = round((start + BEGAN_SEC) * RATE), round((end + BEGAN_SEC) * RATE)
         heard[first : last + 1] = 0.1
@@ -71,9 +71,50 @@ def test_an_interruption_stops_the_old_reply_and_gets_a_new_one():
     talk = log((2.5, 5.4, "One, two, three."), (6.5, 7.0, "Paris."), cut=(1,))
     outcome = score(case(Task.INTERRUPTION, 5.0, 6.0, answer=RIGHT), talk)
     assert outcome.was_speaking
+    assert outcome.stopped
     assert outcome.stop_sec == pytest.approx(0.4)
     assert outcome.latency_sec == pytest.approx(0.5)
     assert outcome.right
+
+
+def test_a_reply_that_ends_by_itself_was_not_stopped():
+    talk = log((2.5, 5.4, "One, two, three."), (6.5, 7.0, "Paris."))
+    outcome = score(case(Task.INTERRUPTION, 5.0, 6.0), talk)
+    assert (outcome.was_speaking, outcome.stopped, outcome.stop_sec) == (True, False, None)
+    assert figures([outcome])["interruption"]["stopped"] == 0.0
+
+
+def test_a_late_answer_to_the_question_is_none_to_the_interruption():
+    late = log((5.2, 5.6, "One,"), cut=(1,))
+    outcome = score(case(Task.INTERRUPTION, 5.0, 6.0, answer=RIGHT), late)
+    assert (outcome.took_over, outcome.latency_sec, outcome.right) == (False, None, False)
+    answered = log((5.2, 5.6, "One,"), (6.5, 7.0, "Paris."), cut=(1,))
+    outcome = score(case(Task.INTERRUPTION, 5.0, 6.0, answer=RIGHT), answered)
+    assert outcome.latency_sec == pytest.approx(0.5)
+    assert outcome.right
+
+
+def test_a_late_answer_to_the_question_is_none_to_a_backchannel():
+    late = (4.2, 7.0, "One, two, three.")
+    assert score(case(Task.BACKCHANNEL, 4.0, 4.4), log(late)).disturbed is None
+    assert score(case(Task.BACKCHANNEL, 4.0, 4.4), log()).disturbed is None
+    assert score(case(Task.BACKCHANNEL, 4.0, 4.4), log(late, (7.5, 8.0, "Yes?"))).disturbed
+    assert score(case(Task.BACKCHANNEL, 4.0, 4.4), log((2.5, 3.0, "Two."), (5.0, 6.0, "Yes?"))).disturbed
+
+
+def test_a_broken_conversation_says_nothing_about_the_agent():
+    whole = score(case(Task.BACKGROUND, 4.0, 4.4), log((2.5, 6.0, "One, two, three.")))
+    broken, erring, unbegun = log(), log(), log()
+    broken.close_code = 1011
+    erring.events.append(Event(1.0, "error", {"code": "step_failed", "message": "out of memory", "fatal": False}))
+    unbegun.said = []
+    failed = [score(case(Task.BACKGROUND, 4.0, 4.4), talk) for talk in (broken, erring, unbegun)]
+    assert "1011" in failed[0].failed
+    assert "step_failed: out of memory" in failed[1].failed
+    assert failed[2].failed
+    out = figures([whole, *failed])
+    assert out["conversations"] == {"held": 1, "failed": 3}
+    assert out["background"]["cases"] == 1
 
 
 def test_a_backchannel_that_the_agent_talks_through():
@@ -97,10 +138,18 @@ def test_a_reply_of_silence_is_no_reply():
 
 
 def test_probabilities_before_and_behind_the_end():
-    talk = log((2.4, 3.0, "Yes."), probs={0.8: 0.1, 1.4: 0.3, 2.2: 0.6, 2.4: 0.9, 3.5: 1.0})
+    talk = log((2.4, 3.0, "Yes."), probs={0.8: 0.1, 1.4: 0.3, 1.9: 0.7, 2.2: 0.6, 2.4: 0.9, 3.5: 1.0})
     outcome = score(case(Task.PAUSE, 1.0, 1.6), talk)
     assert outcome.pause_probability == pytest.approx(0.3)
     assert outcome.end_probability == pytest.approx(0.9)
+
+
+def test_the_end_of_a_paused_turn_is_where_the_annotation_says():
+    talk = log((1.9, 3.0, "Yes."), probs={1.9: 0.8, 2.3: 0.2})
+    ending = {"timestamp": (1.0, 1.6), "end": 1.8, "answer": [["yes"]]}
+    outcome = score(Case(Task.PAUSE, "x/000", Path(), (Annotation.model_validate(ending),)), talk)
+    assert (outcome.took_over, outcome.right) == (False, True)
+    assert outcome.end_probability == pytest.approx(0.8)
 
 
 def test_figures_leave_apart_what_did_not_apply():
@@ -128,3 +177,4 @@ def test_detection_error_falls_one_way_and_rises_the_other():
     assert at[0.5] == (0.0, 0.5)
     assert at[0.92] == (0.5, 0.0)
     assert detection_error([]) == []
+    assert detection_error([Outcome(case(Task.PAUSE, 1, 2), ())]) == []  # a server without trace

@@ -34,11 +34,28 @@ def test_the_benchmark_format_is_read(tmp_path):
     assert cut.annotations[0].answer is None
 
 
-@pytest.mark.parametrize("wrong", [[], {}, [{"timestamp": [2, 1]}], [{"timestamp": [-1, 1]}], [{"text": "x"}], 3])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        {},
+        [{"timestamp": [2, 1]}],
+        [{"timestamp": [-1, 1]}],
+        [{"text": "x"}],
+        3,
+        [{"timestamp": [1, 2], "answer": []}],
+        [{"timestamp": [1, 2], "answer": [[]]}],
+    ],
+)
 def test_a_wrong_annotation_is_refused_with_its_file(tmp_path, wrong):
     write_case(tmp_path, "t/1", wrong)
     with pytest.raises(ConfigError, match=r"pause\.json"):
         read_cases(tmp_path)
+
+
+def test_a_turns_end_may_have_no_second_timestamp(tmp_path):
+    write_case(tmp_path, "t/1", [{"timestamp": [2, 0]}], "turn_taking")
+    assert read_cases(tmp_path)[0].annotations[0].timestamp[0] == 2
 
 
 def test_two_tasks_in_one_folder_are_refused(tmp_path):
@@ -62,6 +79,10 @@ def test_a_generated_set_is_read_back(tmp_path):
         pcm, rate = read_wav(case.folder / "input.wav")
         assert rate == 16000
         assert case.annotations[-1].timestamp[1] < len(pcm) / rate
+    paused = next(case for case in cases if case.task is Task.PAUSE).annotations[-1]
+    assert paused.end is not None
+    assert paused.end > paused.timestamp[1]
+    assert main([str(tmp_path), "--count", "1"]) == 2  # what is there stays
     turn = next(case for case in cases if case.task is Task.TURN_TAKING).annotations[0]
     assert turn.answer
     assert (tmp_path / "grammar.txt").read_text().count("\n") > 500
@@ -72,3 +93,15 @@ def test_a_generated_set_is_read_back(tmp_path):
     assert main([str(again), "--count", "1", "--seed", "4", "--noise", "10", "--telephone"]) == 0
     first, second = (read_wav(root / "turn_taking" / "000" / "input.wav")[0] for root in (tmp_path, again))
     np.testing.assert_array_equal(first, second)
+
+
+def test_noise_is_as_far_below_the_speech_as_asked_for(tmp_path):
+    roots = {"quiet": [], "noisy": ["--noise", "10"]}
+    for name, arguments in roots.items():
+        assert main([str(tmp_path / name), "--count", "1", "--seed", "5", *arguments]) == 0
+    case = next(case for case in read_cases(tmp_path / "quiet") if case.task is Task.TURN_TAKING)
+    quiet, rate = read_wav(case.folder / "input.wav")
+    noisy, _ = read_wav(tmp_path / "noisy" / case.name / "input.wav")
+    speech = slice(int(0.5 * rate), int(case.annotations[0].timestamp[0] * rate))
+    snr_db = 10 * np.log10(np.mean(quiet[speech] ** 2) / np.mean((noisy - quiet) ** 2))
+    assert snr_db == pytest.approx(10, abs=1)
