@@ -15,7 +15,13 @@ from duplex.bench.evaluate import main
 from tests.fakes.stand_in_server import Behaviour, StandInServer, StandInThread
 
 RATE = 16000
-BRIEF = Behaviour(reply="Yes, quite so, I think, and so do all others.", word_ms=120, end_silence_ms=200, thinking_ms=40, cut_after_ms=120)
+BRIEF = Behaviour(
+    reply="Yes, quite so, I think, and so do all others.",
+    word_ms=120,
+    end_silence_ms=200,
+    thinking_ms=40,
+    cut_after_ms=120,
+)
 
 
 def tone(seconds: float) -> np.ndarray:
