@@ -30,7 +30,7 @@ class Eagerness(StrEnum):
 
 
 RESPOND_THRESHOLD = {Eagerness.LOW: 0.7, Eagerness.MEDIUM: 0.5, Eagerness.HIGH: 0.35}
-SURE_PROBABILITY = {Eagerness.LOW: 0.85, Eagerness.MEDIUM: 0.7, Eagerness.HIGH: 0.5}
+SURE_PROBABILITY = {Eagerness.LOW: 0.95, Eagerness.MEDIUM: 0.85, Eagerness.HIGH: 0.7}
 
 
 class _Checked(BaseModel):
@@ -83,7 +83,7 @@ class SessionConfig(_Checked):
     # What the state head takes for the end counts only after so much silence, as the VAD hears it (0: at once).
     end_silence_ms: int = Field(default=END_SILENCE_MS, ge=0, le=2000)
     # Where the state head is less than sure of an end, that counts only after this much silence: many a pause is shorter.
-    unsure_silence_ms: int = Field(default=300, ge=0, le=2000)
+    unsure_silence_ms: int = Field(default=700, ge=0, le=2000)
     # While the agent is heard and for a second after, a voice whose loudest 32 ms are this far below the level of the
     # user's speech in the turn before opens no turn: it is somebody far away, or what is left of the agent's echo (100:
     # every voice does). The loudest part of speech lies some 6 dB above its level, so a voice is let in until it is 18

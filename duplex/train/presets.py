@@ -61,8 +61,8 @@ TINY = Preset(
     text_steps=LoopOptions(steps=9000, learning_rate=2e-3, matrix_rate=0.02, averaging=0.998),
     ctc_steps=LoopOptions(steps=17700, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
-    adapter_steps=LoopOptions(steps=17000, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
-    heard_steps=LoopOptions(steps=5000, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
+    adapter_steps=LoopOptions(steps=25000, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
+    heard_steps=LoopOptions(steps=9400, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
     state_steps=LoopOptions(
         steps=3000,
         learning_rate=2e-3,
@@ -72,7 +72,7 @@ TINY = Preset(
         averaging=0.99,
     ),
     codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
-    decoder_steps=LoopOptions(steps=9000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
+    decoder_steps=LoopOptions(steps=10400, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
     speech={
         "decoder_first_chunk_size": 8,
         "decoder_chunk_size": 20,

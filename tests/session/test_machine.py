@@ -177,6 +177,9 @@ def test_an_unsure_end_needs_a_longer_silence(talk: Talk) -> None:
     unsure = (0.4, 0.6, 0.0)
     talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SILENCE)
     assert talk.judge(unsure) == []
+    for _ in range(3):
+        talk.hear(SILENCE)
+        assert talk.judge(unsure) == []
     talk.hear(SILENCE)
     assert talk.judge(unsure) == [Respond(1, 1, taken=False)]
 
@@ -184,7 +187,7 @@ def test_an_unsure_end_needs_a_longer_silence(talk: Talk) -> None:
 def test_eagerness_says_what_is_sure(talk: Talk) -> None:
     talk.machine.config = SessionConfig(eagerness=Eagerness.HIGH)
     talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SILENCE)
-    assert talk.judge((0.4, 0.6, 0.0)) == [Respond(1, 1, taken=False)]
+    assert talk.judge((0.25, 0.75, 0.0)) == [Respond(1, 1, taken=False)]
 
 
 def test_an_interruption_is_told_while_its_end_is_waited_for(telling: Talk) -> None:
