@@ -112,7 +112,10 @@ def failure(log: ConversationLog) -> str:
         return f"error {errors[0].fields.get('code', '')}: {errors[0].fields.get('message', '')}"
     if log.close_code != NORMAL_CLOSURE:
         return f"the connection ended with {log.close_code or 'no close code'} {log.close_reason}".rstrip()
-    return "" if log.said else "the recording was never begun"
+    streamed_sec = sum(map(len, log.user_frames)) / log.input_rate
+    if not log.said or streamed_sec < log.said[0].audio_end_sec:
+        return f"the server ended the session after {streamed_sec:.1f} s"
+    return ""
 
 
 def _soundings(log: ConversationLog, said: SaidItem) -> list[Sounding]:
@@ -189,11 +192,9 @@ def _disturbance(case: Case, replies: tuple[Sounding, ...], log: ConversationLog
     onset, end = case.annotations[0].timestamp
     old = next((reply for reply in replies if reply.start_sec <= onset < reply.end_sec), None)
     stopped = old is not None and old.interrupted and old.end_sec <= end + STOP_MARGIN_SEC
-    later = [reply for reply in replies if reply.start_sec > onset]
-    if later and later[0] is replies[0]:
-        del later[0]  # the late answer to the question
-    unasked = not replies or replies[0].start_sec > onset
-    disturbed = None if unasked and not later else stopped or bool(later)
+    late = not replies or replies[0].start_sec > onset  # the first reply is the question's, if there is one
+    later = [reply for reply in replies if reply.start_sec > onset][1 if late else 0 :]
+    disturbed = None if late and not later else stopped or bool(later)
     return Outcome(case, replies, disturbed=disturbed, was_speaking=old is not None)
 
 

@@ -262,8 +262,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = parser().parse_args(arguments)
-    if options.folder.exists() and any(options.folder.iterdir()):
-        print(f"evaluate.py make: {options.folder} is not empty", file=sys.stderr)
+    if options.folder.exists() and not (options.folder.is_dir() and not any(options.folder.iterdir())):
+        print(f"evaluate.py make: {options.folder} is no empty folder", file=sys.stderr)
         return EXIT_USAGE
     recipe = Recipe(
         count=options.count,

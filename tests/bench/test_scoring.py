@@ -33,6 +33,7 @@ def log(*replies: tuple[float, float, str], cut: tuple[int, ...] = (), probs: di
     recording = Recording(np.ones(10 * RATE, np.float32), RATE, 500, 2000)
     said = SaidItem(Utterance(recording, At(0)), BEGAN_SEC, BEGAN_SEC + 0.5, BEGAN_SEC + 2.0, BEGAN_SEC + 10)
     out.said = [said]
+    out.user_frames = [np.zeros(12 * RATE, np.float32)]
     for moment, respond in (probs or {}).items():
         fields = {"t_ms": 1000 * (moment + BEGAN_SEC), "probs": [1 - respond, respond, 0.0]}
         out.events.append(Event(moment, "turn", fields))
@@ -108,12 +109,15 @@ def test_a_broken_conversation_says_nothing_about_the_agent():
     broken.close_code = 1011
     erring.events.append(Event(1.0, "error", {"code": "step_failed", "message": "out of memory", "fatal": False}))
     unbegun.said = []
-    failed = [score(case(Task.BACKGROUND, 4.0, 4.4), talk) for talk in (broken, erring, unbegun)]
+    early = log()
+    early.user_frames = [np.zeros(3 * RATE, np.float32)]
+    failed = [score(case(Task.BACKGROUND, 4.0, 4.4), talk) for talk in (broken, erring, unbegun, early)]
     assert "1011" in failed[0].failed
     assert "step_failed: out of memory" in failed[1].failed
     assert failed[2].failed
+    assert "after 3.0 s" in failed[3].failed
     out = figures([whole, *failed])
-    assert out["conversations"] == {"held": 1, "failed": 3}
+    assert out["conversations"] == {"held": 1, "failed": 4}
     assert out["background"]["cases"] == 1
 
 

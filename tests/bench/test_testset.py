@@ -70,6 +70,12 @@ def test_an_empty_folder_is_refused(tmp_path):
         read_cases(tmp_path)
 
 
+def test_a_set_is_not_made_over_a_file(tmp_path, capsys):
+    (tmp_path / "set").write_text("mine")
+    assert main([str(tmp_path / "set"), "--count", "1"]) == 2
+    assert "no empty folder" in capsys.readouterr().err
+
+
 def test_a_generated_set_is_read_back(tmp_path):
     assert main([str(tmp_path), "--count", "1", "--seed", "4", "--noise", "10", "--telephone"]) == 0
     cases = read_cases(tmp_path)
