@@ -82,7 +82,8 @@ async def run(
 
 
 def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
-    """Word error of the replies that were heard to their end, and of the source voice in the test set's folder.
+    """Word error of the replies that were heard to their end, of the source voice in the test set's folder, and of
+    both where they say the same.
 
     Raises WavError, OSError: the source voice is not as it should be.
     """
@@ -98,14 +99,18 @@ def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
             if not reply.interrupted and reply.text:
                 first, last = (round((t + offset) * log.output_rate) for t in (reply.start_sec, reply.end_sec))
                 spoken.append((reply.text, log.heard[first:last], log.output_rate))
-    source = [
-        (text.read_text(encoding="utf-8"), *read_wav(text.with_suffix(".wav")))
+    source = {
+        text.read_text(encoding="utf-8"): read_wav(text.with_suffix(".wav"))
         for text in sorted((root / SOURCE_FOLDER).glob("*.txt"))
-    ]
+    }
+    both = [reply for reply in spoken if reply[0] in source]
     return {
         "replies": len(spoken),
         "word_error": recogniser.word_error_rate(spoken),
-        "source_voice_word_error": recogniser.word_error_rate(source),
+        "source_voice_word_error": recogniser.word_error_rate((text, *clip) for text, clip in source.items()),
+        "same_texts": len(both),
+        "same_texts_word_error": recogniser.word_error_rate(both),
+        "same_texts_source_voice": recogniser.word_error_rate((text, *source[text]) for text, *_ in both),
         "grammar_sentences": len(sentences),
     }
 

@@ -19,6 +19,8 @@ _TELEPHONE_BAND_HZ = (300.0, 3400.0)
 _MU = 255.0
 _MU_LAW_STEPS = 127
 _PEAK = 0.99
+_LEVEL_FRAME = 320  # samples, 20 ms
+_SPEECH_BELOW_LOUD_DB = 25.0  # frames this far below the loud ones are pauses
 _SILENT_PEAK = 1e-5  # below the last bit of 16-bit audio
 
 
@@ -30,6 +32,17 @@ def apply_gain(pcm: Pcm, gain_db: float) -> Pcm:
 def rms(pcm: Pcm) -> float:
     """Root mean square amplitude; a tiny positive number for silence."""
     return float(np.sqrt(np.mean(np.square(pcm)))) + 1e-9 if len(pcm) else 1e-9
+
+
+def speech_level(pcm: Pcm) -> float:
+    """RMS of the frames that are spoken, as far as energy tells: pauses and silence around don't count."""
+    frames = len(pcm) // _LEVEL_FRAME
+    if frames == 0:
+        return rms(pcm)
+    energy = np.square(pcm[: frames * _LEVEL_FRAME].reshape(frames, _LEVEL_FRAME)).mean(axis=1)
+    loud = np.quantile(energy[energy > 0.0], 0.9) if energy.any() else 0.0
+    spoken = energy >= loud * 10 ** (-_SPEECH_BELOW_LOUD_DB / 10)
+    return float(np.sqrt(energy[spoken].mean())) + 1e-9
 
 
 # --- background noise ---
@@ -71,8 +84,10 @@ def background(samples: int, rng: np.random.Generator) -> Pcm:
 
 
 def add_at_snr(pcm: Pcm, noise: Pcm, snr_db: float) -> Pcm:
-    """Add unit-RMS `noise` of the same length so that speech is `snr_db` louder, clipping to [-1, 1]."""
-    return _clipped(pcm + noise * np.float32(rms(pcm) * 10 ** (-snr_db / 20)))
+    """Add unit-RMS `noise` of the same length so that speech, where there is some, is `snr_db` louder, clipping to
+    [-1, 1].
+    """
+    return _clipped(pcm + noise * np.float32(speech_level(pcm) * 10 ** (-snr_db / 20)))
 
 
 # --- room, telephone, speed ---

@@ -31,14 +31,14 @@ BLANK_ID = 0  # CTC blank; characters and pieces follow from 1
 CHARACTER_WEIGHT = 0.3  # beside 1 for pieces
 CLEAN_STEPS = 400
 AUGMENTED_SHARE = 0.6  # of the utterances, once augmentation has come in
-STRENGTH = 0.9
+STRENGTH = 1.1
 MASKED_SHARE = 0.3  # of the batches
-VARIED_SHARE = 0.8  # of the utterances get another vocal tract and microphone
-WARP_MOST = 1.15  # largest factor between frequencies
+VARIED_SHARE = 0.9  # of the utterances get another vocal tract and microphone
+WARP_MOST = 1.15  # largest factor between frequencies, at the lowest and, drawn apart, at the highest
 WARP_STEPS = 8  # factors up and down
-COLOUR_ORDERS = 4  # cosines of the random frequency response,
-COLOUR_NATS = 0.35  # each with an amplitude of this deviation
-CONTRAST_MOST = 0.6  # of the detail between neighbours, over frequencies and over frames, that is added or lost
+COLOUR_ORDERS = 6  # cosines of the random frequency response,
+COLOUR_NATS = 0.4  # each with an amplitude of this deviation
+CONTRAST_MOST = 0.7  # of the detail between neighbours, over frequencies and over frames, that is added or lost
 PACE_MOST = 1.3  # largest factor between the paces inside of an utterance
 PACE_FRAMES = 30  # between two changes of pace
 LOWEST_HZ, HIGHEST_HZ = 20.0, 8000.0  # of the fbank
@@ -92,7 +92,7 @@ def vary_voice(features: Tensor, rng: random.Random) -> Tensor:
     """
     if rng.random() > VARIED_SHARE:
         return features
-    warped = features @ _warp(round(rng.uniform(-1.0, 1.0) * WARP_STEPS))
+    warped = features @ _warp(*(round(rng.uniform(-1.0, 1.0) * WARP_STEPS) for _ in range(2)))
     bins = torch.linspace(0.0, math.pi, MEL_BINS)
     for order in range(1, COLOUR_ORDERS + 1):
         warped = warped + torch.cos(order * bins) * rng.gauss(0.0, COLOUR_NATS)
@@ -123,12 +123,16 @@ def vary_pace(features: Tensor, rng: random.Random) -> Tensor:
     return torch.cat([features[:OVERLAP_FRAMES], frames[low] * (1 - share) + frames[low + 1] * share])
 
 
-@functools.lru_cache
-def _warp(step: int) -> Tensor:
-    """Matrix [80, 80] that reads every mel bin of features at another frequency, by linear interpolation."""
+@functools.cache
+def _warp(low_step: int, high_step: int) -> Tensor:
+    """Matrix [80, 80] that reads every mel bin of features at another frequency, by linear interpolation.
+
+    The factor between the two goes from that of `low_step` at the lowest bin to that of `high_step` at the highest.
+    """
     mel = torch.linspace(_mel(LOWEST_HZ), _mel(HIGHEST_HZ), MEL_BINS + 2)[1:-1]
     hertz = 700.0 * (torch.exp(mel / 1127.0) - 1.0)
-    wanted = 1127.0 * torch.log1p(hertz * WARP_MOST ** (step / WARP_STEPS) / 700.0)
+    factors = WARP_MOST ** (torch.linspace(low_step, high_step, MEL_BINS) / WARP_STEPS)
+    wanted = 1127.0 * torch.log1p(hertz * factors / 700.0)
     position = ((wanted - mel[0]) / (mel[1] - mel[0])).clamp(0, MEL_BINS - 1)
     low = position.floor().long().clamp(max=MEL_BINS - 2)
     share = position - low

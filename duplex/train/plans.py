@@ -21,6 +21,8 @@ from duplex.train.world.numbers import NUMBER_WORDS, written
 from duplex.train.world.phrasing import HESITATIONS
 
 _DIALOGUE_SHARE = 0.75  # of the asr corpus; the rest is random words, so that the encoder learns sounds, not sentences
+_OTHER_WORDS_SHARE = 0.2  # of the dialogues: other words in the place of some, so that each is heard by its sound
+_OTHER_WORDS = 0.4  # of their words
 _VOCABULARY_DIALOGUES = 4_000
 _LEXICON_DIALOGUES = 40_000
 # What the agent's corpus is made of. The world has some ten thousand replies, and a decoder that hears each of them
@@ -82,15 +84,35 @@ OTHER_SYNTHESIZER = Cast("test", OTHER_SYNTHESIZER_VOICES)
 
 def plan_asr(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     """User turns of whole dialogues, one voice per dialogue; the train split mixes in random words."""
-    words = vocabulary(random.Random(0), _VOCABULARY_DIALOGUES) if cast.split == "train" else []
+    words = asr_words() if cast.split == "train" else []
     while True:
         voice = cast.voice(rng)
         if cast.split == "train" and rng.random() > _DIALOGUE_SHARE:
             yield Clip(" ".join(rng.choices(words, k=rng.randint(1, 6))), voice)
             continue
         turns = sample_dialogue(rng, cast.split).turns
+        if cast.split == "train" and rng.random() < _OTHER_WORDS_SHARE:
+            for turn in turns:
+                yield Clip(with_other_words(rng, turn.user, words), voice)
+            continue
         for position, turn in enumerate(turns):
             yield Clip(turn.user, voice, turn, tuple(turns[:position]))
+
+
+def asr_words() -> list[str]:
+    """What may stand in the place of a user's word: the words of users and, in lower case, of replies."""
+    users = vocabulary(random.Random(0), _VOCABULARY_DIALOGUES)
+    replies = (word.lower() for word in _reply_words(random.Random(0)))
+    return sorted({*users, *(part for word in replies for part in word.split("-") if part)})
+
+
+def with_other_words(rng: random.Random, text: str, words: Sequence[str]) -> str:
+    """A user's text with any of `words` in the place of some of its own, one of them at least."""
+    own = text.split()
+    certain = rng.randrange(len(own))
+    return " ".join(
+        rng.choice(words) if place == certain or rng.random() < _OTHER_WORDS else word for place, word in enumerate(own)
+    )
 
 
 def plan_unseen_voices(rng: random.Random, cast: Cast) -> Iterator[Clip]:

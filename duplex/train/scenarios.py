@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from duplex.train.augment import add_at_snr, background, degrade, rms, with_peak
+from duplex.train.augment import background, degrade, with_peak
 from duplex.train.corpus import Utterance, load_backchannels, load_corpus, load_noises, load_split_turns
 from duplex.train.voices import SAMPLE_RATE, Pcm
 from duplex.train.world import Turn
@@ -221,7 +221,7 @@ def _timeline(rng: random.Random, pools: ClipPools, sounds: Sequence[Pcm], stren
     pcm = pcm[: len(pcm) // CHUNK_SAMPLES * CHUNK_SAMPLES]
     draws = np.random.default_rng(rng.getrandbits(64))
     floor = 10 ** (rng.uniform(*_ROOM_PEAK_DB) / 20)
-    pcm = add_at_snr(pcm, background(len(pcm), draws), 20 * float(np.log10(rms(pcm) / floor)))
+    pcm = pcm + background(len(pcm), draws) * np.float32(floor)
     return degrade(pcm, draws, strength), start, end
 
 

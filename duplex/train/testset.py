@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from duplex.audio.wav import write_wav
-from duplex.train.augment import EVENT_MAKERS, add_at_snr, background, reverberate, rms, telephone, with_peak
+from duplex.train.augment import EVENT_MAKERS, background, reverberate, rms, telephone, with_peak
 from duplex.train.plans import HELDOUT, OTHER_SYNTHESIZER, TRAINING, Cast, plan_split_turns
 from duplex.train.voices import (
     AGENT_VOICE,
@@ -34,7 +34,6 @@ from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_di
 
 TASKS = ("pause_handling", "turn_taking", "user_interruption", "backchannel", "background")
 GRAMMAR_SENTENCES = 20_000
-SOURCE_CLIPS = 60
 LONG_REPLY_WORDS = 11  # a reply that is still being spoken when something happens in it
 OUTSIDE_PREFIX = "outside"
 CASTS = {"unseen": HELDOUT, "trained": TRAINING, "synthesizer": OTHER_SYNTHESIZER}
@@ -60,6 +59,13 @@ class Recipe:
     snr_db: float | None = None
     telephone: bool = False
     reverberation_sec: float = 0.0
+    speed: float | None = None  # of every voice, 1.0 is about 150 words a minute; None: 0.8 to 1.25
+    peak_db: float | None = None  # of what the user says, dB of full scale; None: -12 to -1
+
+    def voice(self, rng: random.Random) -> Voice:
+        """One of the cast's voices."""
+        voice = self.cast.voice(rng)
+        return voice if self.speed is None else replace(voice, speed=self.speed)
 
 
 @dataclass
@@ -69,7 +75,9 @@ class _Track:
     rng: random.Random
     pieces: list[Pcm]
     samples: int = 0
+    peak_db: tuple[float, float] = _SPEECH_PEAK_DB
     spoken: list[Pcm] = field(default_factory=list)  # those of the pieces that the user says
+    replies: list[str] = field(default_factory=list)  # what the agent should say
 
     def add(self, pcm: Pcm) -> tuple[float, float]:
         """Append a sound; returns when it starts and ends, seconds."""
@@ -84,7 +92,7 @@ class _Track:
 
     def say(self, text: str, voice: Voice) -> tuple[float, float]:
         """Append speech. Raises SilentSpeechError."""
-        speech = with_peak(synthesize(text, voice), 10 ** (self.rng.uniform(*_SPEECH_PEAK_DB) / 20))
+        speech = with_peak(synthesize(text, voice), 10 ** (self.rng.uniform(*self.peak_db) / 20))
         self.spoken.append(speech)
         return self.add(speech)
 
@@ -117,14 +125,14 @@ def make(root: Path, recipe: Recipe) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_wav(folder / "input.wav", _room(track, recipe), SAMPLE_RATE)
                 (folder / f"{name}.json").write_text(json.dumps(annotations, indent=1))
-                replies += [a["reply"] for a in annotations if "reply" in a]
+                replies += track.replies
                 written += 1
                 progress.update()
     sentences = sorted({*all_replies(random.Random(recipe.seed), GRAMMAR_SENTENCES), *replies})
     (root / "grammar.txt").write_text("\n".join(sentences) + "\n")
     source = root / "source_voice"
     source.mkdir(exist_ok=True)
-    for number, text in enumerate(replies[:SOURCE_CLIPS]):
+    for number, text in enumerate(sorted(set(replies))):
         (source / f"{number:03d}.txt").write_text(text)
         write_wav(source / f"{number:03d}.wav", synthesize(text, AGENT_VOICE), SAMPLE_RATE)
     made_of = vars(recipe) | {"scripts": recipe.cast.split, "voices": [str(voice) for voice in recipe.cast.voices]}
@@ -141,12 +149,13 @@ def _room(track: _Track, recipe: Recipe) -> Pcm:
     if recipe.reverberation_sec:
         pcm = reverberate(pcm, draws, recipe.reverberation_sec)
     if recipe.snr_db is not None:
-        louder_db = 20 * np.log10(rms(pcm) / rms(np.concatenate(track.spoken)))  # than the speech, silence included
-        pcm = add_at_snr(pcm, background(len(pcm), draws), recipe.snr_db + float(louder_db))
+        level = rms(np.concatenate(track.spoken)) * 10 ** (-recipe.snr_db / 20)
+        pcm = np.clip(pcm + background(len(pcm), draws) * np.float32(level), -1.0, 1.0)
     return telephone(pcm) if recipe.telephone else pcm
 
 
-def _answer(turn: Turn) -> dict[str, Any]:
+def _answer(track: _Track, turn: Turn) -> dict[str, Any]:
+    track.replies.append(turn.reply)
     return {"answer": turn.answer, "outside": turn.intent.startswith(OUTSIDE_PREFIX), "reply": turn.reply}
 
 
@@ -166,9 +175,10 @@ def _long_answered(rng: random.Random, split: Split) -> Turn:
 
 
 def _start(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice]:
-    track = _Track(rng, [])
+    peaks = _SPEECH_PEAK_DB if recipe.peak_db is None else (recipe.peak_db, recipe.peak_db)
+    track = _Track(rng, [], peak_db=peaks)
     track.rest(_LEAD_SEC)
-    return track, recipe.cast.voice(rng)
+    return track, recipe.voice(rng)
 
 
 def _turn_taking(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
@@ -176,7 +186,7 @@ def _turn_taking(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[
     turn = next(_openings(rng, recipe.cast.split))
     _, end = track.say(turn.user, voice)
     track.rest(_TAIL_SEC)
-    entry = {"text": turn.user, "timestamp": [end, end], "voice": str(voice), **_answer(turn)}
+    entry = {"text": turn.user, "timestamp": [end, end], "voice": str(voice), **_answer(track, turn)}
     return track, "turn_taking", [entry]
 
 
@@ -194,7 +204,7 @@ def _pause(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[s
             annotations.append({"text": "[PAUSE]", "timestamp": list(track.rest(rng.uniform(*_PAUSE_SEC)))})
         _, end = track.say(clip.text, voice)
     track.rest(_TAIL_SEC)
-    annotations[-1] |= {"end": end, **_answer(clips[0].turn), "voice": str(voice)}
+    annotations[-1] |= {"end": end, **_answer(track, clips[0].turn), "voice": str(voice)}
     return track, "pause", annotations
 
 
@@ -203,6 +213,7 @@ def _asked(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice, Turn]:
     track, voice = _start(rng, recipe)
     turn = _long_answered(rng, recipe.cast.split)
     track.say(turn.user, voice)
+    track.replies.append(turn.reply)
     track.rest(rng.uniform(*_INTO_REPLY_SEC))
     return track, voice, turn
 
@@ -213,7 +224,7 @@ def _interruption(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list
     span = track.say(turn.user, voice)
     track.rest(_TAIL_SEC)
     entry = {"context": before.user, "interrupt": turn.user, "timestamp": list(span), "voice": str(voice)}
-    return track, "interrupt", [{**entry, **_answer(turn)}]
+    return track, "interrupt", [{**entry, **_answer(track, turn)}]
 
 
 def _backchannel(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
@@ -230,13 +241,24 @@ def _background(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[d
     if rng.random() < 0.5:
         name = next(_openings(rng, recipe.cast.split)).user
         far = 10 ** (rng.uniform(*_FAR_AWAY_PEAK_DB) / 20)
-        span = track.add(with_peak(synthesize(name, recipe.cast.voice(rng)), far))
+        span = track.add(with_peak(synthesize(name, recipe.voice(rng)), far))
     else:
         name = rng.choice(sorted(EVENT_MAKERS))
         sound = EVENT_MAKERS[name](np.random.default_rng(rng.getrandbits(32)))
         span = track.add(with_peak(sound, 10 ** (rng.uniform(*_EVENT_PEAK_DB) / 20)))
     track.rest(_TAIL_SEC)
     return track, "background", [{"text": name, "timestamp": list(span), "voice": str(voice)}]
+
+
+def _within(low: float, high: float) -> Callable[[str], float]:
+    """A number between two others, as an argument's type."""
+
+    def number(text: str) -> float:
+        if not low <= float(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return float(text)
+
+    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -255,6 +277,13 @@ def parser() -> argparse.ArgumentParser:
     add("--scripts", choices=["unseen", "trained"], default="unseen", help="which phrasings they use (%(default)s)")
     add("--noise", type=float, metavar="DB", help="background noise this far below the level of the speech")
     add("--telephone", action="store_true", help="300-3400 Hz, 8 kHz, mu-law")
+    add("--speed", type=_within(0.5, 2.0), metavar="FACTOR", help="how fast every voice speaks (0.8 to 1.25, drawn)")
+    add(
+        "--level",
+        type=_within(-60.0, 0.0),
+        metavar="DB",
+        help="peak of the user's speech, dB of full scale (-12 to -1, drawn)",
+    )
     add("--reverberation", type=float, default=0.0, metavar="SEC", help="time in which a room falls silent by 60 dB")
     return options
 
@@ -272,6 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         snr_db=options.noise,
         telephone=options.telephone,
         reverberation_sec=options.reverberation,
+        speed=options.speed,
+        peak_db=options.level,
     )
     try:
         make(options.folder, recipe)

@@ -58,6 +58,7 @@ def test_word_error_is_of_what_was_heard_to_its_end_beside_the_source_voice(tmp_
     assert found["replies"] == 2
     assert found["word_error"] == pytest.approx(1 / 11, abs=1e-4)
     assert found["source_voice_word_error"] == 0.0
+    assert (found["same_texts"], found["same_texts_word_error"], found["same_texts_source_voice"]) == (1, 0.0, 0.0)
     assert found["grammar_sentences"] == 3
 
 

@@ -93,7 +93,7 @@ def test_a_generated_set_is_read_back(tmp_path):
     assert turn.answer
     assert (tmp_path / "grammar.txt").read_text().count("\n") > 500
     assert (
-        len(list((tmp_path / "source_voice").glob("*.wav"))) == len(list((tmp_path / "source_voice").glob("*.txt"))) > 1
+        len(list((tmp_path / "source_voice").glob("*.wav"))) == len(list((tmp_path / "source_voice").glob("*.txt"))) > 3
     )
     again = tmp_path / "again"
     assert main([str(again), "--count", "1", "--seed", "4", "--noise", "10", "--telephone"]) == 0
@@ -111,3 +111,23 @@ def test_noise_is_as_far_below_the_speech_as_asked_for(tmp_path):
     speech = slice(int(0.5 * rate), int(case.annotations[0].timestamp[0] * rate))
     snr_db = 10 * np.log10(np.mean(quiet[speech] ** 2) / np.mean((noisy - quiet) ** 2))
     assert snr_db == pytest.approx(10, abs=1)
+
+
+def test_speed_and_level_are_what_was_asked_for(tmp_path):
+    for name, arguments in {"slow": ["--speed", "0.8", "--level", "-30"], "fast": ["--speed", "1.25"]}.items():
+        assert main([str(tmp_path / name), "--count", "2", "--seed", "5", *arguments]) == 0
+    ends = {}
+    for name in ("slow", "fast"):
+        case = next(case for case in read_cases(tmp_path / name) if case.task is Task.TURN_TAKING)
+        pcm, _ = read_wav(case.folder / "input.wav")
+        ends[name] = case.annotations[0].timestamp[0], float(np.abs(pcm).max())
+    assert (ends["slow"][0] - 0.5) / (ends["fast"][0] - 0.5) == pytest.approx(1.25 / 0.8, rel=0.15)
+    assert 20 * np.log10(ends["slow"][1]) == pytest.approx(-30, abs=0.5)
+    assert ends["fast"][1] > 0.2
+
+
+@pytest.mark.parametrize("option", [("--speed", "5"), ("--level", "3")])
+def test_a_speed_or_level_out_of_bounds_is_refused(tmp_path, option, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "set"), *option])
+    assert "is not between" in capsys.readouterr().err

@@ -53,6 +53,15 @@ def test_snr_is_what_was_asked(rng: np.random.Generator) -> None:
     assert 20 * np.log10(effects.rms(tone) / effects.rms(added)) == pytest.approx(10.0, abs=0.1)
 
 
+def test_silence_around_speech_does_not_make_the_noise_fainter(rng: np.random.Generator) -> None:
+    tone = _tone(440.0) * np.float32(0.3)
+    padded = np.pad(tone, 2 * SAMPLE_RATE)
+    assert effects.speech_level(padded) == pytest.approx(effects.rms(tone), rel=0.02)
+    added = effects.add_at_snr(padded, effects.colored_noise(len(padded), rng, 0.0), 10.0) - padded
+    assert 20 * np.log10(effects.rms(tone) / effects.rms(added)) == pytest.approx(10.0, abs=0.2)
+    assert effects.speech_level(np.zeros(SAMPLE_RATE, np.float32)) < 1e-6
+
+
 def test_noise_colors_fall_as_named(rng: np.random.Generator) -> None:
     def low_share(exponent: float) -> float:
         power = np.square(np.abs(np.fft.rfft(effects.colored_noise(SAMPLE_RATE, rng, exponent))))
