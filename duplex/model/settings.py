@@ -12,7 +12,11 @@ from duplex.core.errors import CheckpointError
 
 
 class SpeechSettings(BaseModel):
-    """The entries of server.json under their official names; sizes in codec tokens, decoder_N in samples."""
+    """The entries of server.json under their official names; sizes in codec tokens, decoder_N in samples.
+
+    decoder_lead_amplitude is ours: the quiet beginning of a reply is cut up to the first sample as loud as this. The
+    reference always takes 0.03 (quirk 18), which cuts soft consonants off as well.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,6 +30,7 @@ class SpeechSettings(BaseModel):
     decoder_N: int = Field(default=2401, ge=0)  # noqa: N815
     decoder_seg_threshold_first_pack: float = Field(default=0.1, ge=0)
     decoder_seg_threshold: float = Field(default=0.015, ge=0)
+    decoder_lead_amplitude: float = Field(default=0.03, ge=0, le=1)
 
     @classmethod
     def read(cls, path: Path) -> SpeechSettings:

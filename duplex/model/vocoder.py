@@ -16,8 +16,6 @@ from torch.nn import functional as F
 from duplex.model.codec import Codec
 from duplex.model.settings import SpeechSettings
 
-LEAD_AMPLITUDE = 0.03  # audio below this before the first sound of a reply is cut (quirk 18)
-
 
 def find_lowest_energy_cut(pending: Tensor, arrived: Tensor, window: int, threshold: float) -> int | None:
     """Where to cut audio: the number of samples of [pending, arrived] to let out now, None to wait for more.
@@ -54,7 +52,7 @@ class VocoderSettings:
     comes before that has been played. overlap: tokens of context to the left and of look-ahead.
     threshold_first, threshold: mean amplitudes below which audio may be cut, before and after first audio.
     search: False lets every sample out as soon as it is final.
-    trim_lead: cut the quiet beginning of the reply.
+    trim_lead: cut the quiet beginning of the reply, up to the first sample as loud as `lead_amplitude`.
     """
 
     first_chunk: int = 20
@@ -65,6 +63,7 @@ class VocoderSettings:
     threshold: float = 0.015
     search: bool = True
     trim_lead: bool = True
+    lead_amplitude: float = 0.03
 
 
 class StreamingVocoder:
@@ -98,6 +97,7 @@ class StreamingVocoder:
                 threshold_first=settings.decoder_seg_threshold_first_pack,
                 threshold=settings.decoder_seg_threshold,
                 search=settings.decoder_N > 0,
+                lead_amplitude=settings.decoder_lead_amplitude,
             ),
         )
 
@@ -154,7 +154,7 @@ class StreamingVocoder:
     def _lead_trimmed(self, ready: Tensor) -> Tensor:
         """Count `ready` as spoken; before that, cut its quiet beginning."""
         if not self.spoken and self.settings.trim_lead:
-            loud = (ready.abs() >= LEAD_AMPLITUDE).nonzero()
+            loud = (ready.abs() >= self.settings.lead_amplitude).nonzero()
             start = int(loud[0]) if loud.shape[0] else ready.shape[0]
             self.trimmed += start
             ready = ready[start:]

@@ -83,6 +83,7 @@ TINY = Preset(
         "decoder_N": 0,
         "decoder_seg_threshold_first_pack": 0.1,
         "decoder_seg_threshold": 0.015,
+        "decoder_lead_amplitude": 0.004,  # what a soft "f" or "th" begins with
     },
 )
 

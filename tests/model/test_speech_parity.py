@@ -187,6 +187,18 @@ def test_first_pack_rules_hold_until_something_was_spoken(model: DuplexModel, fu
     assert_near(torch.cat([piece for _, piece in again]), whole)
 
 
+def test_a_soft_beginning_is_kept_where_the_checkpoint_says_so(model: DuplexModel, full: Tensors) -> None:
+    codes = full["std.tokens"]
+    whole = model.codec.decode(codes[None])[0]
+    settings = model.settings.model_copy(update={"decoder_lead_amplitude": 0.004, "decoder_N": 0})
+    vocoder = StreamingVocoder.from_settings(model.codec, settings)
+    audio = torch.cat([piece for _, piece in streamed(vocoder, codes.tolist())])
+    first = int((whole.abs() >= 0.004).nonzero()[0])
+    assert first < int((whole.abs() >= 0.03).nonzero()[0])
+    assert vocoder.trimmed == first
+    assert_near(audio, whole[first:])
+
+
 def test_a_first_chunk_shorter_than_the_search_window_is_spoken(model: DuplexModel, full: Tensors) -> None:
     settings = VocoderSettings(first_chunk=2, chunk=40, overlap=2, window=2401, threshold_first=1.0, threshold=1.0)
     assert settings.first_chunk * model.codec.samples_per_token < settings.window
