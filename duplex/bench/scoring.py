@@ -130,6 +130,9 @@ def _soundings(log: ConversationLog, said: SaidItem) -> list[Sounding]:
 
 
 def _text(log: ConversationLog, reply: HeardReply) -> str:
+    """What a reply says; of a withdrawn one nothing, the words of its turn are those of the next."""
+    if reply.withdrawn:
+        return ""
     texts = [text.text for text in log.texts if text.turn == reply.turn and text.text]
     return texts[-1].strip() if texts else ""
 

@@ -62,6 +62,15 @@ def test_no_answer_is_no_take_over_and_no_right_answer():
     assert (outcome.took_over, outcome.right, outcome.latency_sec) == (False, False, None)
 
 
+def test_a_withdrawn_reply_does_not_say_the_words_of_the_next():
+    talk = log((2.2, 2.6, ""), (4.0, 5.0, "It is Paris."))
+    talk.replies[0].withdrawn = talk.replies[0].interrupted = True
+    talk.replies[0].turn = 2  # the user went on, and the turn was answered anew
+    del talk.texts[0]
+    first, second = score(case(Task.TURN_TAKING, 3.5, 3.5, answer=RIGHT), talk).replies
+    assert (first.text, second.text) == ("", "It is Paris.")
+
+
 @pytest.mark.parametrize(("start", "taken"), [(0.7, True), (1.2, True), (2.3, False)])
 def test_a_pause_is_taken_when_the_agent_speaks_before_the_end(start, taken):
     outcome = score(case(Task.PAUSE, 1.0, 1.6), log((start, start + 1, "Hm.")))
