@@ -22,6 +22,7 @@ from duplex.engine.steps import PrefillStep, ReplyStep, StepFailure
 from duplex.train.augment import augment
 from duplex.train.calibration import calibration
 from duplex.train.corpus import Utterance
+from duplex.train.delivery import delivery
 from duplex.train.scenarios import ClipPools
 from duplex.train.voices import AGENT_VOICE, synthesize
 from duplex.train.world import Turn, all_replies, answer_is_right
@@ -113,10 +114,12 @@ def evaluate(
     rate = engine.facts.output_sample_rate
     recognisers = {"": Recogniser(), "_world_grammar": Recogniser([*all_replies(rng, GRAMMAR_SENTENCES)])}
     source = [(r.answer.text, synthesize(r.answer.text, AGENT_VOICE), SAMPLE_RATE) for r in spoken]
+    made = [(r.answer.text, r.answer.pcm, rate) for r in spoken]
     for name, recogniser in recognisers.items():
-        made = ((r.answer.text, r.answer.pcm, rate) for r in spoken)
         figures[f"reply_word_error{name}"] = recogniser.word_error_rate(made)
         figures[f"source_voice_word_error{name}"] = recogniser.word_error_rate(source)
+    for name, voice in (("reply", made), ("source_voice", source)):
+        figures |= {f"{name}_{key}": value for key, value in delivery(voice).items()}
     audio = sum(len(r.answer.pcm) for r in clean) / rate
     compute = sum(r.answer.stage_ms.get("reply", 0) + r.answer.stage_ms.get("speak", 0) for r in clean) / 1000
     figures["speaking_real_time_factor"] = round(compute / max(audio, 1e-9), 4)

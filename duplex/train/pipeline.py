@@ -81,7 +81,7 @@ class Pipeline:
             ("agent", "agent", p.agent_hours),
             ("split_turns", "split_turns", p.split_turn_hours),
             ("backchannels", "backchannels", p.event_hours),
-            ("noise", "noise", 3 * p.event_hours),
+            ("noise", "noise", 2 * p.event_hours),
         ]
         for name, kind, hours in plan:
             build_corpus(

@@ -20,7 +20,7 @@ class Preset:
     asr_hours: float
     agent_hours: float
     split_turn_hours: float
-    event_hours: float  # of backchannels; three times as much of noises
+    event_hours: float  # of backchannels; twice as much of noises
     test_hours: float
     llm: TextLlmDims
     encoder: EncoderDims
@@ -44,10 +44,10 @@ class Preset:
 
 
 TINY = Preset(
-    asr_hours=27.3,
+    asr_hours=33.5,
     agent_hours=18.8,
     split_turn_hours=3.0,
-    event_hours=0.15,
+    event_hours=0.6,
     test_hours=0.6,
     llm=TextLlmDims(),
     encoder=EncoderDims(

@@ -24,7 +24,7 @@ from duplex.model.caches import StreamCaches
 from duplex.model.checkpoint import DuplexModel, load_checkpoint, save_checkpoint
 from duplex.model.checkpoint_config import decoder_config
 from duplex.model.cmvn import read_cmvn, write_cmvn_json, write_cmvn_kaldi
-from duplex.model.codec import CodecEncoder, IstftDims
+from duplex.model.codec import CodecEncoder, IstftDecoder, IstftDims
 from duplex.model.encoder import EncoderDims
 from duplex.model.lexicon import Lexicon
 from duplex.model.random_checkpoint import CHAT_TEMPLATE, FULL_7B, TINY, LlmDims, random_checkpoint
@@ -421,3 +421,12 @@ def test_broken_cmvn_is_named(tmp_path: Path, content: bytes, is_json: bool) -> 
 def test_the_shipped_checkpoint_stays_under_40_mb() -> None:
     folder = ROOT / "checkpoints" / "tiny"
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 40e6
+
+
+def test_the_shipped_voice_has_no_seams_and_keeps_soft_beginnings() -> None:
+    """With so much context on both sides a chunk's audio is that of the whole (test_speech_parity)."""
+    model = load_checkpoint(ROOT / "checkpoints" / "tiny")
+    assert isinstance(model.codec.generator, IstftDecoder)
+    assert model.settings.decoder_chunk_overlap_size >= model.codec.generator.context_tokens
+    assert model.settings.decoder_N == 0
+    assert model.settings.decoder_lead_amplitude < 0.01

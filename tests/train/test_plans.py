@@ -9,7 +9,7 @@ import torch
 
 from duplex.model.segmenter import TextSegmenter
 from duplex.train import text_llm
-from duplex.train.plans import TRAINING, plan_agent, spoken_segments
+from duplex.train.plans import HELDOUT, TRAINING, plan_agent, plan_asr, spoken_segments
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import all_replies
 from duplex.train.world.phrasing import HESITATIONS
@@ -29,6 +29,19 @@ def test_the_agent_says_nothing_twice_and_mostly_what_no_reply_says() -> None:
     assert len(joined) > 0.08 * CLIPS
     assert sum(text.startswith("Sorry. ") for text in joined) > 2
     assert len({letter for text in spelled for letter in re.findall(r"\b[A-Z]\b", text)}) > 22
+
+
+def test_users_say_other_words_in_the_place_of_some_in_training_alone() -> None:
+    clips = [*itertools.islice(plan_asr(random.Random(4), TRAINING), CLIPS)]
+    without_turn = [clip.text for clip in clips if clip.turn is None]
+    longest_random = 6
+    assert 0.15 * CLIPS < len(without_turn) < 0.45 * CLIPS
+    assert (
+        sum(len(text.split()) > longest_random for text in without_turn) > 0.02 * CLIPS
+    )  # those can't be random words
+    known = {clip.text for clip in clips if clip.turn is not None}
+    assert not known & {text for text in without_turn if len(text.split()) > longest_random}
+    assert all(clip.turn is not None for clip in itertools.islice(plan_asr(random.Random(4), HELDOUT), 100))
 
 
 @pytest.mark.parametrize(

@@ -376,6 +376,13 @@ def test_a_warped_axis_moves_a_peak_by_its_factor():
     assert peaks[2] + 2 < peaks[1] < peaks[0] - 2
 
 
+def test_the_two_ends_of_an_axis_are_warped_by_factors_of_their_own():
+    mixed, low, high = _warp(8, -8), _warp(8, 8), _warp(-8, -8)
+    assert torch.allclose(mixed[:, 0], low[:, 0], atol=0.1)
+    assert torch.allclose(mixed[:, -1], high[:, -1], atol=0.1)
+    assert torch.allclose(mixed.sum(0), torch.ones(80), atol=1e-5)
+
+
 def test_hidden_matrices_are_told_from_the_rest():
     model = CtcModel(EncoderDims(dim=16, heads=2, feed_forward=32, blocks=1), vocabulary=40)
     names = {name for name, p in model.named_parameters() if _is_hidden_matrix(name, p)}

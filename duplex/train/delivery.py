@@ -1,0 +1,40 @@
+"""How a voice delivers its sentences: how steady its level is, and how long it rests at the marks inside of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import median, pstdev
+
+import numpy as np
+
+from duplex.train.augment import Pcm, speech_level
+
+FRAME_SEC = 0.01
+PAUSE_BELOW_LOUD_DB = 30.0  # a frame this far below the loud ones is silent
+
+Said = tuple[str, Pcm, int]  # text, samples in [-1, 1], samples a second
+
+
+def longest_pause_sec(pcm: Pcm, rate: int) -> float:
+    """The longest silence between two sounds of a clip [samples]; 0 where there is none."""
+    frame = round(FRAME_SEC * rate)
+    count = len(pcm) // frame
+    if count == 0:
+        return 0.0
+    energy = np.square(pcm[: count * frame].reshape(count, frame)).mean(axis=1)
+    loud = np.flatnonzero(energy > np.quantile(energy, 0.9) * 10 ** (-PAUSE_BELOW_LOUD_DB / 10))
+    return float(np.max(np.diff(loud) - 1, initial=0)) * FRAME_SEC
+
+
+def delivery(said: Sequence[Said]) -> dict[str, float | None]:
+    """Of clips of one voice: deviation of their levels, and the median of the longest pauses, with and without marks."""
+    levels = [20 * float(np.log10(speech_level(pcm))) for _, pcm, _ in said]
+    pauses: dict[bool, list[float]] = {True: [], False: []}
+    for text, pcm, rate in said:
+        pauses[bool(re.search(r"[,.!?] ", text))].append(longest_pause_sec(pcm, rate))
+    return {
+        "level_deviation_db": round(pstdev(levels), 2) if levels else None,
+        "pause_at_marks_sec": round(median(pauses[True]), 3) if pauses[True] else None,
+        "pause_elsewhere_sec": round(median(pauses[False]), 3) if pauses[False] else None,
+    }

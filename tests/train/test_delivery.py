@@ -1,0 +1,33 @@
+"""Level and pauses of clips made by hand."""
+
+import numpy as np
+import pytest
+
+from duplex.train.delivery import delivery, longest_pause_sec
+
+RATE = 16000
+
+
+def tone(seconds: float, amplitude: float = 0.3) -> np.ndarray:
+    return (amplitude * np.sin(np.arange(int(seconds * RATE)) * 0.3)).astype(np.float32)
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(int(seconds * RATE), np.float32)
+
+
+def test_the_longest_pause_lies_between_two_sounds() -> None:
+    clip = np.concatenate([silence(0.5), tone(0.4), silence(0.1), tone(0.4), silence(0.25), tone(0.4), silence(0.6)])
+    assert longest_pause_sec(clip, RATE) == pytest.approx(0.25, abs=0.011)
+    assert longest_pause_sec(tone(0.5), RATE) == 0.0
+    assert longest_pause_sec(silence(0.001), RATE) == 0.0
+    assert longest_pause_sec(silence(0.5), RATE) == 0.0
+
+
+def test_a_voice_is_judged_by_level_and_by_pauses_at_marks() -> None:
+    paused = np.concatenate([tone(0.4), silence(0.2), tone(0.4)])
+    figures = delivery([("One, two.", paused, RATE), ("One.", tone(0.5, 0.15), RATE), ("1.5", tone(0.5), RATE)])
+    assert figures["pause_at_marks_sec"] == pytest.approx(0.2, abs=0.011)
+    assert figures["pause_elsewhere_sec"] == 0.0
+    assert figures["level_deviation_db"] == pytest.approx(6.02 * np.std([1, 0, 1]), abs=0.05)
+    assert delivery([]) == {"level_deviation_db": None, "pause_at_marks_sec": None, "pause_elsewhere_sec": None}
