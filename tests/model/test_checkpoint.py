@@ -425,7 +425,7 @@ def test_the_shipped_checkpoint_stays_under_40_mb() -> None:
 
 def test_the_shipped_voice_has_no_seams_and_keeps_soft_beginnings() -> None:
     """With so much context on both sides a chunk's audio is that of the whole (test_speech_parity)."""
-    model = load_checkpoint(ROOT / "checkpoints" / "tiny")
+    model = load_checkpoint(ROOT / "checkpoints" / "tiny", None)
     assert isinstance(model.codec.generator, IstftDecoder)
     assert model.settings.decoder_chunk_overlap_size >= model.codec.generator.context_tokens
     assert model.settings.decoder_N == 0
