@@ -1,7 +1,8 @@
 """Train the codec: encoder, one codebook, and a decoder of either kind, on the agent's voice.
 
 Losses: log-mel L1, multi-resolution STFT (arXiv 1910.11480), commitment. The codebook follows its vectors by
-exponential moving averages, and entries nobody uses are moved onto current vectors (arXiv 2005.00341).
+exponential moving averages, and entries nobody uses are moved onto current vectors (arXiv 2005.00341). What a code
+means settles early; from then on encoder and codebook may stand still (`fixed_after`) while the decoder learns on.
 """
 
 from __future__ import annotations
@@ -51,14 +52,25 @@ class MelFrames(nn.Module):
 
 
 class CodecTrainer(nn.Module):
-    """Encoder, quantizer and decoder with the loss that trains them."""
+    """Encoder, quantizer and decoder with the loss that trains them.
+
+    fixed_after: steps from which on the codes of a clip no longer change; None: they always may.
+    """
 
     usage: Tensor
     sums: Tensor
     step: Tensor
 
-    def __init__(self, dims: GeneratorDims | IstftDims, codes: int, encoder_blocks: int = 3) -> None:
+    def __init__(
+        self,
+        dims: GeneratorDims | IstftDims,
+        codes: int,
+        encoder_blocks: int = 3,
+        *,
+        fixed_after: int | None = None,
+    ) -> None:
         super().__init__()
+        self._fixed_after = fixed_after
         frames = dims.frames_per_token if isinstance(dims, IstftDims) else FRAMES_PER_TOKEN
         self.encoder = CodecEncoder(MEL_BINS, dims.input_dim, frames, encoder_blocks)
         self.quantizer = Quantizer(codes, dims.input_dim)
@@ -117,7 +129,9 @@ class CodecTrainer(nn.Module):
 
     def forward(self, audio: Tensor) -> dict[str, Tensor]:
         """Losses for audio [batch, samples] at 24 kHz."""
-        vectors = self.encode(audio)
+        fixed = self._fixed_after is not None and int(self.step) >= self._fixed_after
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
+            vectors = self.encode(audio)
         with torch.autocast(audio.device.type, enabled=False):
             flat = vectors.float().flatten(0, 1)
             quantized, indices = self.quantizer.codebook(flat)
@@ -125,7 +139,7 @@ class CodecTrainer(nn.Module):
             if self.training and self.step < OPEN_STEPS:
                 self._gather(flat.detach())
                 quantized, commitment = flat, 0.01 * flat.square().mean()
-            elif self.training:
+            elif self.training and not fixed:
                 self._follow(flat.detach(), indices)
             self.step += int(self.training)
         made = self.generator(quantized.view_as(vectors).transpose(1, 2))
@@ -182,11 +196,12 @@ def run(
     seed: int,
     *,
     device: str = "cpu",
+    fixed_after: int | None = None,
     start_from: Callable[[CodecTrainer], None] = fresh,
 ) -> CodecTrainer:
     """Train on int16 16 kHz clips of the agent's voice; returns the trained modules."""
     torch.manual_seed(seed)
-    trainer = CodecTrainer(dims, codes)
+    trainer = CodecTrainer(dims, codes, fixed_after=fixed_after)
     start_from(trainer)
     trainer.to(device)
     hop = trainer.generator.samples_per_token

@@ -163,7 +163,7 @@ class Pipeline:
         p = self.preset
         codec_stage.run(
             clips, self.work / "codec", p.codec, p.codes, p.codec_steps, self.seed, device=self.device,
-            start_from=fresh if self.warm is None else self.warm.codec,
+            fixed_after=p.codes_fixed_after, start_from=fresh if self.warm is None else self.warm.codec,
         )  # fmt: skip
 
     def speech(self) -> None:

@@ -34,6 +34,7 @@ class Preset:
     heard_steps: LoopOptions
     state_steps: LoopOptions
     codec_steps: LoopOptions
+    codes_fixed_after: int  # of codec_steps
     decoder_steps: LoopOptions
     adapter_batch: int = 16
     state_batch: int = 16
@@ -71,7 +72,8 @@ TINY = Preset(
         slow_share=0.02,
         averaging=0.99,
     ),
-    codec_steps=LoopOptions(steps=1800, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
+    codec_steps=LoopOptions(steps=4800, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
+    codes_fixed_after=1800,
     decoder_steps=LoopOptions(steps=10400, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
     speech={
         "decoder_first_chunk_size": 8,
@@ -105,6 +107,7 @@ SMOKE = Preset(
     heard_steps=LoopOptions(steps=2, learning_rate=1e-3),
     state_steps=LoopOptions(steps=2, learning_rate=1e-3),
     codec_steps=LoopOptions(steps=4, learning_rate=1e-3),
+    codes_fixed_after=3,
     decoder_steps=LoopOptions(steps=4, learning_rate=1e-3),
     adapter_batch=4,
     shard_clips=24,

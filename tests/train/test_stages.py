@@ -20,7 +20,7 @@ from duplex.engine.offline import Conversation
 from duplex.model.adapter import Adapter, AdapterDims
 from duplex.model.checkpoint import load_checkpoint
 from duplex.model.checkpoint_config import decoder_config
-from duplex.model.codec import GeneratorDims
+from duplex.model.codec import GeneratorDims, IstftDims
 from duplex.model.encoder import EncoderDims
 from duplex.model.lexicon import BYTES, Lexicon
 from duplex.model.llm import load_tokenizer
@@ -28,7 +28,7 @@ from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecode
 from duplex.train import codec_stage
 from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import main
-from duplex.train.codec_stage import CodecTrainer, MelFrames
+from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
 from duplex.train.corpus import load_corpus
 from duplex.train.ctc_stage import (
     CtcModel,
@@ -441,6 +441,22 @@ def test_the_official_kind_of_codec_trains_too(tmp_path):
     with torch.inference_mode():
         assert trainer.codes(audio).shape == (4, 12)
         assert trainer.eval()(audio)["mel"] < untrained(audio)["mel"]
+
+
+def test_codes_stand_still_while_the_codecs_decoder_learns_on():
+    torch.manual_seed(3)
+    trainer = CodecTrainer(
+        IstftDims(input_dim=16, dim=24, token_blocks=1, frame_blocks=1), 32, fixed_after=OPEN_STEPS + 1
+    )
+    trainer.step.fill_(OPEN_STEPS)  # the codebook is in use
+    audio = torch.randn(2, 12 * trainer.generator.samples_per_token) * 0.1
+    for fixed in (False, True):
+        trainer.zero_grad()
+        table = trainer.quantizer.codebook.embedding.weight.clone()
+        trainer(audio)["loss"].backward()
+        assert torch.equal(table, trainer.quantizer.codebook.embedding.weight) is fixed
+        assert all((p.grad is None) is fixed for p in trainer.encoder.parameters())
+        assert all(p.grad is not None for p in trainer.generator.parameters())
 
 
 @pytest.mark.parametrize("symbols", [0, BYTES])
