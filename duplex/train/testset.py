@@ -56,6 +56,7 @@ class Recipe:
     count: int
     seed: int
     cast: Cast = HELDOUT
+    tasks: tuple[str, ...] = TASKS
     snr_db: float | None = None
     telephone: bool = False
     reverberation_sec: float = 0.0
@@ -98,7 +99,7 @@ class _Track:
 
 
 def make(root: Path, recipe: Recipe) -> None:
-    """Write `count` cases of every task, the grammar and the source voice into `root`.
+    """Write `count` cases of each of the recipe's tasks, the grammar and the source voice into `root`.
 
     Raises:
         SynthesisError: An engine is missing or fails.
@@ -113,9 +114,9 @@ def make(root: Path, recipe: Recipe) -> None:
         "background": _background,
     }
     replies: list[str] = []
-    with tqdm(total=recipe.count * len(makers), desc="test set", mininterval=2.0) as progress:
-        for task, maker in makers.items():
-            written = 0
+    with tqdm(total=recipe.count * len(recipe.tasks), desc="test set", mininterval=2.0) as progress:
+        for task in recipe.tasks:
+            maker, written = makers[task], 0
             while written < recipe.count:
                 try:
                     track, name, annotations = maker(rng, recipe)
@@ -266,8 +267,9 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="evaluate.py make", description=__doc__)
     add = options.add_argument
     add("folder", type=Path, help="where to write the test set")
-    add("--count", type=int, default=50, help="cases of each of the five tasks (%(default)s)")
+    add("--count", type=int, default=50, help="cases of each task (%(default)s)")
     add("--seed", type=int, default=1)
+    add("--task", choices=TASKS, action="append", help="only this task; may be repeated")
     add(
         "--voices",
         choices=sorted(CASTS),
@@ -297,6 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipe = Recipe(
         count=options.count,
         seed=options.seed,
+        tasks=tuple(task for task in TASKS if options.task is None or task in options.task),
         cast=replace(CASTS[options.voices], split="test" if options.scripts == "unseen" else "train"),
         snr_db=options.noise,
         telephone=options.telephone,

@@ -101,6 +101,12 @@ def test_a_generated_set_is_read_back(tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
+def test_only_some_tasks_are_made(tmp_path):
+    tasks = ["--task", "turn_taking", "--task", "pause_handling"]
+    assert main([str(tmp_path / "set"), "--count", "1", "--seed", "5", *tasks]) == 0
+    assert [case.task for case in read_cases(tmp_path / "set")] == [Task.PAUSE, Task.TURN_TAKING]
+
+
 def test_noise_is_as_far_below_the_speech_as_asked_for(tmp_path):
     roots = {"quiet": [], "noisy": ["--noise", "10"]}
     for name, arguments in roots.items():
