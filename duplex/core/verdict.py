@@ -14,8 +14,8 @@ Probs = tuple[float, float, float]  # P(continue), P(respond), P(ignore)
 def decide(probs: Probs, config: SessionConfig, *, agent_silent: bool = False) -> TurnDecision:
     """The verdict on the probabilities: ignore is tested first (fixture quirk 6).
 
-    While the agent is silent there is nothing to hum along to, and a short greeting sounds much like a backchannel:
-    the odds of ignore are lowered by `ignore_odds_in_silence`.
+    In a turn begun while the agent is silent there is nothing to hum along to, and a short greeting sounds much like a
+    backchannel: the odds of ignore are lowered by `ignore_odds_in_silence`.
     """
     going_on, respond, ignore = probs
     if agent_silent:

@@ -53,12 +53,14 @@ class UserTurn:
     first_chunk: where it begins, preroll included.
     resumed: it was answered already, but the user went on before the answer could be heard.
     taken: it has interrupted the agent; the conversation goes on from it whatever is decided.
+    over_agent: it was begun while the agent was heard.
     """
 
     number: int
     first_chunk: int
     resumed: bool = False
     taken: bool = False
+    over_agent: bool = False
     voice: VoiceActivity = field(default_factory=VoiceActivity)
 
 
@@ -172,6 +174,7 @@ class DialogueMachine:
         first = opened.first_chunk = max(self._decided_until, event.index - PREROLL_CHUNKS, 0)
         self._decided_until = event.index + 1
         reply = self.reply
+        opened.over_agent = reply is not None and reply.audible
         if reply is not None and reply.answers_speech and not reply.audible:
             opened.number = reply.turn
             opened.resumed = opened.taken = True
@@ -208,7 +211,8 @@ class DialogueMachine:
         return self.turn.voice.gated(decision, needed_silence_ms(probs, self.config))
 
     def _ungated(self, probs: tuple[float, float, float]) -> TurnDecision:
-        decision = decide(probs, self.config, agent_silent=self.reply is None)
+        hums = self.turn is not None and self.turn.over_agent and not self.turn.taken  # the agent may have ended since
+        decision = decide(probs, self.config, agent_silent=self.reply is None and not hums)
         if decision is TurnDecision.IGNORE and self.turn is not None and self.turn.resumed:
             return TurnDecision.RESPOND  # it was a turn already
         return decision

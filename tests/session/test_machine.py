@@ -504,3 +504,21 @@ def test_a_short_turn_is_answered_in_silence_and_ignored_over_the_agent(talk: Ta
     talk.hear(SPEECH, SILENCE)
     assert talk.machine.verdict(hello) is TurnDecision.IGNORE
     assert isinstance(talk.judge(hello)[0], DropTurn)
+
+
+def test_who_hums_over_the_agents_last_words_asks_nothing(talk: Talk) -> None:
+    hum = (0.1, 0.3, 0.6)  # in silence this is a short turn
+    generation = talk.answered()
+    talk.hear(SPEECH)
+    talk.machine.handle(ReplyEnded(generation))
+    talk.hear(SILENCE)
+    assert talk.machine.verdict(hum) is TurnDecision.IGNORE
+    assert isinstance(talk.judge(hum)[0], DropTurn)
+
+
+def test_who_took_the_floor_does_not_hum(telling: Talk) -> None:
+    telling.answered()
+    telling.hear(SPEECH, SPEECH)
+    telling.judge(CONTINUE, 0.9)
+    telling.hear(SILENCE)
+    assert telling.machine.verdict((0.1, 0.3, 0.6)) is TurnDecision.RESPOND
