@@ -22,6 +22,8 @@ DISCOUNT = 0.5
 BACKOFF_FLOOR = 1e-4  # share of the mass kept for unseen words where a history was always followed by one
 START, END = "<s>", "</s>"
 
+WordErrors = tuple[int, int]  # errors, reference words
+
 
 def arpa(sentences: Iterable[str], order: int = ORDER) -> str:
     """A back-off language model of these sentences in ARPA format, by absolute discounting (Ney et al. 1994)."""
@@ -79,12 +81,16 @@ class Recogniser:
         best = self._decoder.hyp()
         return re.sub(r"\(\d+\)", "", best.hypstr) if best else ""
 
+    def word_errors(self, spoken: Iterable[tuple[str, Float32, int]]) -> list[WordErrors]:
+        """Word errors and reference words of every (text, audio, rate); none of a text without words."""
+        return [word_errors(text, self.hear(pcm, rate)) if plain_words(text) else (0, 0) for text, pcm, rate in spoken]
+
     def word_error_rate(self, spoken: Iterable[tuple[str, Float32, int]]) -> float | None:
         """Word errors a reference word over (text, audio, rate), texts without words left out; None of nothing."""
-        wrong = words = 0
-        for text, pcm, rate in spoken:
-            if not plain_words(text):
-                continue
-            errors, length = word_errors(text, self.hear(pcm, rate))
-            wrong, words = wrong + errors, words + length
-        return round(wrong / words, 4) if words else None
+        return error_rate(self.word_errors(spoken))
+
+
+def error_rate(counts: Iterable[WordErrors]) -> float | None:
+    """Errors a reference word over all; None without words."""
+    wrong, words = map(sum, zip((0, 0), *counts, strict=True))
+    return round(wrong / words, 4) if words else None

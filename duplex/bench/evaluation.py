@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from duplex.audio.recogniser import Recogniser
+from duplex.audio.recogniser import Recogniser, error_rate
 from duplex.audio.wav import read_wav, write_wav
 from duplex.bench.conversation import ClientOptions, ConversationRefusedError, client_tls, converse, socket_url
 from duplex.bench.log import ConversationLog
@@ -103,14 +103,18 @@ def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
         text.read_text(encoding="utf-8"): read_wav(text.with_suffix(".wav"))
         for text in sorted((root / SOURCE_FOLDER).glob("*.txt"))
     }
-    both = [reply for reply in spoken if reply[0] in source]
+    of_replies = recogniser.word_errors(spoken)
+    of_source = dict(zip(source, recogniser.word_errors((text, *clip) for text, clip in source.items()), strict=True))
+    both = [
+        (counts, of_source[text]) for (text, *_), counts in zip(spoken, of_replies, strict=True) if text in of_source
+    ]
     return {
         "replies": len(spoken),
-        "word_error": recogniser.word_error_rate(spoken),
-        "source_voice_word_error": recogniser.word_error_rate((text, *clip) for text, clip in source.items()),
+        "word_error": error_rate(of_replies),
+        "source_voice_word_error": error_rate(of_source.values()),
         "same_texts": len(both),
-        "same_texts_word_error": recogniser.word_error_rate(both),
-        "same_texts_source_voice": recogniser.word_error_rate((text, *source[text]) for text, *_ in both),
+        "same_texts_word_error": error_rate(agent for agent, _ in both),
+        "same_texts_source_voice": error_rate(voice for _, voice in both),
         "grammar_sentences": len(sentences),
     }
 

@@ -19,7 +19,7 @@ _TELEPHONE_BAND_HZ = (300.0, 3400.0)
 _MU = 255.0
 _MU_LAW_STEPS = 127
 _PEAK = 0.99
-_LEVEL_FRAME = 320  # samples, 20 ms
+_LEVEL_FRAME = 320  # samples, 20 ms at 16 kHz
 _SPEECH_BELOW_LOUD_DB = 25.0  # frames this far below the loud ones are pauses
 _SILENT_PEAK = 1e-5  # below the last bit of 16-bit audio
 
@@ -35,7 +35,7 @@ def rms(pcm: Pcm) -> float:
 
 
 def speech_level(pcm: Pcm) -> float:
-    """RMS of the frames that are spoken, as far as energy tells: pauses and silence around don't count."""
+    """RMS of the frames of 320 samples that are spoken, as far as energy tells: pauses and silence don't count."""
     frames = len(pcm) // _LEVEL_FRAME
     if frames == 0:
         return rms(pcm)

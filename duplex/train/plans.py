@@ -1,6 +1,7 @@
 # ruff: noqa: SIM905  (word lists read better as sentences)
 """What each corpus says and in which voice, before any synthesis."""
 
+import functools
 import random
 import re
 import string
@@ -84,7 +85,7 @@ OTHER_SYNTHESIZER = Cast("test", OTHER_SYNTHESIZER_VOICES)
 
 def plan_asr(rng: random.Random, cast: Cast) -> Iterator[Clip]:
     """User turns of whole dialogues, one voice per dialogue; the train split mixes in random words."""
-    words = asr_words() if cast.split == "train" else []
+    words = _any_words() if cast.split == "train" else ()
     while True:
         voice = cast.voice(rng)
         if cast.split == "train" and rng.random() > _DIALOGUE_SHARE:
@@ -99,11 +100,10 @@ def plan_asr(rng: random.Random, cast: Cast) -> Iterator[Clip]:
             yield Clip(turn.user, voice, turn, tuple(turns[:position]))
 
 
-def asr_words() -> list[str]:
-    """What may stand in the place of a user's word: the words of users and, in lower case, of replies."""
-    users = vocabulary(random.Random(0), _VOCABULARY_DIALOGUES)
-    replies = (word.lower() for word in _reply_words(random.Random(0)))
-    return sorted({*users, *(part for word in replies for part in word.split("-") if part)})
+@functools.cache
+def _any_words() -> tuple[str, ...]:
+    """What may stand in the place of a user's word."""
+    return tuple(sorted(world_words(random.Random(0), _VOCABULARY_DIALOGUES)))
 
 
 def with_other_words(rng: random.Random, text: str, words: Sequence[str]) -> str:
@@ -152,10 +152,10 @@ def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
         yield Clip(text, AGENT_VOICE)
 
 
-def world_words(rng: random.Random) -> set[str]:
-    """Every word that users and the agent say, in lower case."""
-    replies = _reply_words(rng, _LEXICON_DIALOGUES)
-    return {*vocabulary(rng, _LEXICON_DIALOGUES), *(part for word in replies for part in word.lower().split("-"))}
+def world_words(rng: random.Random, dialogues: int = _LEXICON_DIALOGUES) -> set[str]:
+    """Every word that users and the agent say in so many dialogues, in lower case."""
+    replies = _reply_words(rng, dialogues)
+    return {*vocabulary(rng, dialogues), *(part for word in replies for part in word.lower().split("-") if part)}
 
 
 def _reply_words(rng: random.Random, dialogues: int = _VOCABULARY_DIALOGUES) -> list[str]:

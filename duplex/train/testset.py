@@ -76,7 +76,7 @@ class _Track:
     rng: random.Random
     pieces: list[Pcm]
     samples: int = 0
-    peak_db: tuple[float, float] = _SPEECH_PEAK_DB
+    peak_range_db: tuple[float, float] = _SPEECH_PEAK_DB
     spoken: list[Pcm] = field(default_factory=list)  # those of the pieces that the user says
     replies: list[str] = field(default_factory=list)  # what the agent should say
 
@@ -93,7 +93,7 @@ class _Track:
 
     def say(self, text: str, voice: Voice) -> tuple[float, float]:
         """Append speech. Raises SilentSpeechError."""
-        speech = with_peak(synthesize(text, voice), 10 ** (self.rng.uniform(*self.peak_db) / 20))
+        speech = with_peak(synthesize(text, voice), 10 ** (self.rng.uniform(*self.peak_range_db) / 20))
         self.spoken.append(speech)
         return self.add(speech)
 
@@ -177,7 +177,7 @@ def _long_answered(rng: random.Random, split: Split) -> Turn:
 
 def _start(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice]:
     peaks = _SPEECH_PEAK_DB if recipe.peak_db is None else (recipe.peak_db, recipe.peak_db)
-    track = _Track(rng, [], peak_db=peaks)
+    track = _Track(rng, [], peak_range_db=peaks)
     track.rest(_LEAD_SEC)
     return track, recipe.voice(rng)
 
