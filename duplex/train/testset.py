@@ -277,7 +277,12 @@ def parser() -> argparse.ArgumentParser:
         help="who speaks; trained: as the presets say; synthesizer: festival (%(default)s)",
     )
     add("--scripts", choices=["unseen", "trained"], default="unseen", help="which phrasings they use (%(default)s)")
-    add("--noise", type=float, metavar="DB", help="background noise this far below the level of the speech")
+    add(
+        "--noise",
+        type=_within(-20.0, 60.0),
+        metavar="DB",
+        help="background noise this far below the level of the speech",
+    )
     add("--telephone", action="store_true", help="300-3400 Hz, 8 kHz, mu-law")
     add("--speed", type=_within(0.5, 2.0), metavar="FACTOR", help="how fast every voice speaks (0.8 to 1.25, drawn)")
     add(
@@ -286,7 +291,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="DB",
         help="peak of the user's speech, dB of full scale (-12 to -1, drawn)",
     )
-    add("--reverberation", type=float, default=0.0, metavar="SEC", help="time in which a room falls silent by 60 dB")
+    add(
+        "--reverberation",
+        type=_within(0.0, 5.0),
+        default=0.0,
+        metavar="SEC",
+        help="time in which a room falls silent by 60 dB",
+    )
     return options
 
 

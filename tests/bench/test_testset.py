@@ -132,8 +132,10 @@ def test_speed_and_level_are_what_was_asked_for(tmp_path):
     assert ends["fast"][1] > 0.2
 
 
-@pytest.mark.parametrize("option", [("--speed", "5"), ("--level", "3")])
-def test_a_speed_or_level_out_of_bounds_is_refused(tmp_path, option, capsys):
+@pytest.mark.parametrize(
+    "option", [("--speed", "5"), ("--level", "3"), ("--noise", "nan"), ("--noise", "-30"), ("--reverberation", "-1")]
+)
+def test_a_number_out_of_bounds_is_refused(tmp_path, option, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path / "set"), *option])
     assert "is not between" in capsys.readouterr().err
