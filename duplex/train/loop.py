@@ -7,7 +7,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,16 @@ def trained_weights(state_file: Path) -> dict[str, Tensor]:
     state = torch.load(state_file, map_location="cpu", weights_only=True)
     weights: dict[str, Tensor] = {**state["module"], **state.get("averaged", {})}
     return weights
+
+
+def mean_weights(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A uniform soup (Wortsman et al. 2022): the mean of runs that began with the same weights."""
+    return {
+        name: torch.stack([state[name].float() for state in states]).mean(0).to(first.dtype)
+        if first.is_floating_point()
+        else first
+        for name, first in states[0].items()
+    }
 
 
 def steps_done(folder: Path) -> int:

@@ -23,7 +23,7 @@ from duplex.train.ctc_stage import CtcModel
 from duplex.train.export import export
 from duplex.train.heard import heard_dialogues
 from duplex.train.listen_stage import ListenModel
-from duplex.train.loop import fresh, trained_weights
+from duplex.train.loop import LoopOptions, fresh, mean_weights, trained_weights
 from duplex.train.plans import HELDOUT, Cast
 from duplex.train.presets import Preset
 from duplex.train.pronunciation import world_lexicon
@@ -32,7 +32,7 @@ from duplex.train.state_stage import state_items
 from duplex.train.text_llm import AUDIO_START, DialogueWriter, write_out_attention
 from duplex.train.warm_start import WarmStart
 
-STAGES = ("data", "text", "ctc", "adapter", "heard", "state", "codec", "speech", "export")
+STAGES = ("data", "text", "ctc", "adapter", "soup", "heard", "state", "codec", "speech", "export")
 
 
 class Pipeline:
@@ -59,6 +59,7 @@ class Pipeline:
             "text": self.text,
             "ctc": self.ctc,
             "adapter": self.adapter,
+            "soup": self.soup,
             "heard": self.heard,
             "state": self.state,
             "codec": self.codec,
@@ -125,17 +126,36 @@ class Pipeline:
 
     def adapter(self) -> None:
         """Adapter on single utterances, without the LLM, with the encoder moving along."""
-        model, writer = self._listen_model("ctc")
+        self._hearing("adapter", "ctc", self.preset.adapter_steps, self.seed)
+
+    def soup(self) -> None:
+        """Encoder and adapter again, in several runs that hear the corpus in orders of their own; the mean of what the
+        runs began with and of what became of it is left behind.
+        """
+        folder = self.work / "soup"
+        if (folder / "state.pt").exists():
+            return
+        ran = [f"soup/{number}" for number in range(1, self.preset.soup_runs + 1)]
+        for number, run in enumerate(ran, start=1):
+            self._hearing(run, "adapter", self.preset.soup_steps, self.seed + 1000 * number)
+        folder.mkdir(parents=True, exist_ok=True)
+        mean = mean_weights([trained_weights(self.work / run / "state.pt") for run in ("adapter", *ran)])
+        torch.save({"module": mean}, folder / "state.tmp")
+        (folder / "state.tmp").replace(folder / "state.pt")
+
+    def _hearing(self, name: str, before: str, options: LoopOptions, seed: int) -> None:
+        """One run of what turns speech into pieces, on from what `before` left."""
+        model, writer = self._listen_model(before)
         listen_stage.run(
-            model, writer, listen_stage.adapter_items(load_corpus(self.corpus("asr")), self.seed),
-            self.work / "adapter", self.preset.adapter_steps, name="adapter", batch=self.preset.adapter_batch,
+            model, writer, listen_stage.adapter_items(load_corpus(self.corpus("asr")), seed),
+            self.work / name, options, name=name, batch=self.preset.adapter_batch,
             trained=(model.encoder, model.heads.characters, *model.adapter.piece_parts()), with_llm=False, device=self.device,
         )  # fmt: skip
 
     def heard(self) -> None:
         """The text LLM again, now with recordings of what encoder and adapter make of the users' corpus."""
         folder = self.work / "heard"
-        model, _ = self._listen_model("adapter")
+        model, _ = self._listen_model("soup")
         dialogues = heard_dialogues(model, load_corpus(self.corpus("asr")), folder / "recordings.pt", self.seed)
 
         def go_on(llm: Any) -> None:
@@ -148,7 +168,7 @@ class Pipeline:
 
     def state(self) -> None:
         """State head, prompt embeddings and the adapter's rest on timed turns; all others stand still."""
-        model, writer = self._listen_model("adapter")
+        model, writer = self._listen_model("soup")
         pools = load_pools(*(self.corpus(name) for name in ("asr", "split_turns", "backchannels", "noise")))
         listen_stage.run(
             model, writer, state_items(pools, writer, self.seed), self.work / "state", self.preset.state_steps,

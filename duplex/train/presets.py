@@ -31,6 +31,8 @@ class Preset:
     ctc_steps: LoopOptions
     character_steps: int  # of ctc_steps
     adapter_steps: LoopOptions
+    soup_steps: LoopOptions
+    soup_runs: int
     heard_steps: LoopOptions
     state_steps: LoopOptions
     codec_steps: LoopOptions
@@ -62,7 +64,9 @@ TINY = Preset(
     text_steps=LoopOptions(steps=9000, learning_rate=2e-3, matrix_rate=0.02, averaging=0.998),
     ctc_steps=LoopOptions(steps=17700, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=3400,
-    adapter_steps=LoopOptions(steps=34000, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
+    adapter_steps=LoopOptions(steps=25000, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
+    soup_steps=LoopOptions(steps=9000, learning_rate=0.9e-3, warmup=100, matrix_rate=0.008, averaging=0.998),
+    soup_runs=3,
     heard_steps=LoopOptions(steps=9400, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
     state_steps=LoopOptions(
         steps=5000,
@@ -104,6 +108,8 @@ SMOKE = Preset(
     ctc_steps=LoopOptions(steps=4, learning_rate=1e-3, matrix_rate=0.02),
     character_steps=2,
     adapter_steps=LoopOptions(steps=2, learning_rate=1e-3),
+    soup_steps=LoopOptions(steps=2, learning_rate=1e-3),
+    soup_runs=2,
     heard_steps=LoopOptions(steps=2, learning_rate=1e-3),
     state_steps=LoopOptions(steps=2, learning_rate=1e-3),
     codec_steps=LoopOptions(steps=4, learning_rate=1e-3),

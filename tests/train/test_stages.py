@@ -82,6 +82,8 @@ def test_every_stage_leaves_a_log_a_curve_and_its_time(trained):
         ("text_llm", 4),
         ("ctc", 4),
         ("adapter", 2),
+        ("soup/1", 2),
+        ("soup/2", 2),
         ("heard", 2),
         ("state", 2),
         ("codec", 4),
@@ -172,6 +174,7 @@ def _standing_still(preset: Preset) -> Preset:
             "text_steps",
             "ctc_steps",
             "adapter_steps",
+            "soup_steps",
             "heard_steps",
             "state_steps",
             "codec_steps",
@@ -244,6 +247,16 @@ def test_the_mean_of_the_weights_is_scored_and_left_behind(tmp_path):
     assert mean < last - 0.5
     assert scored[-1] == mean
     torch.testing.assert_close(trained_weights(tmp_path / "state.pt")["weight"], module.weight.detach())
+
+
+def test_the_soup_is_the_mean_of_its_runs_and_of_what_they_began_with(trained):
+    work, _ = trained
+    parts = [trained_weights(work / part / "state.pt") for part in ("adapter", "soup/1", "soup/2")]
+    mean = trained_weights(work / "soup" / "state.pt")
+    name = "adapter.project.weight"
+    torch.testing.assert_close(mean[name], (parts[0][name] + parts[1][name] + parts[2][name]) / 3)
+    assert not torch.equal(parts[1][name], parts[2][name])
+    assert mean.keys() == parts[0].keys()
 
 
 def test_rate_warms_up_and_falls():
