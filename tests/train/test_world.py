@@ -67,7 +67,7 @@ def test_what_everybody_says_is_always_taught() -> None:
     assert tested
     assert not taught & tested
     assert taught | tested == set(sayings)
-    said = {core_text(turn.user) for turn in _turns("train", 6_000)}
+    said = {core_text(turn.user) for turn in _turns("train", 20_000)}
     assert {"hello", "hello there", "stop", "goodbye"} <= said
 
 
@@ -117,7 +117,7 @@ def test_what_about_another_number_keeps_the_first_one() -> None:
     assert kept > 5
 
 
-def _replies(intent: str, count: int = 600) -> dict[str, str]:
+def _replies(intent: str, count: int = 4_000) -> dict[str, str]:
     """What users of one intent say, and what is answered."""
     rng = random.Random(5)
     turns = [REGISTRY[intent].make(Talk(rng, "train")) for _ in range(count)]
@@ -135,8 +135,8 @@ def test_times_are_read_out() -> None:
 
 
 def test_dates_are_read_out_and_months_end() -> None:
-    assert _replies("date.read", 4_000)["read the date may third"] == "The third of May."
-    replies = _replies("date.after", 12_000)
+    assert _replies("date.read", 12_000)["read the date may third"] == "The third of May."
+    replies = _replies("date.after", 24_000)
     assert (
         replies["what date comes after december thirty first"]
         == "The first of January comes after the thirty-first of December."

@@ -30,15 +30,34 @@ _FILLERS = (
     "listen",
     "excuse me",
     "all right",
+    "hm",
+    "er",
+    "yeah",
+    "yes",
+    "alright",
+    "anyway",
+    "look",
+    "hey duplex",
+    "duplex",
+    "computer",
+    "okay so",
+    "now then",
+    "by the way",
+    "one more thing",
 )
 _WH_OPENERS = (
     "can you tell me", "do you know", "tell me", "please tell me", "i want to know", "could you tell me",
     "i would like to know", "i wonder", "do you happen to know", "my question is", "i have a question",
+    "i'd like to know", "i need to know", "let me know", "i was wondering", "i am wondering", "would you know",
+    "quick question", "here is a question", "any idea", "i want to ask", "may i ask", "let me ask you", "just tell me",
+    "now tell me", "i'm curious", "i forgot",
 )  # fmt: skip
 _REQUEST_OPENERS = (
     "please", "can you", "could you", "could you please", "can you please", "hey please", "would you", "i want you to",
+    "would you please", "i'd like you to", "i would like you to", "i need you to", "go ahead and", "now please",
+    "be so kind and", "will you please",
 )  # fmt: skip
-_CLOSERS = ("please",)
+_CLOSERS = ("please", "if you can", "if you don't mind")
 _ALL_OPENERS = tuple(sorted((*_FILLERS, *_WH_OPENERS, *_REQUEST_OPENERS), key=len, reverse=True))
 
 NEXT_ONE = (
@@ -51,6 +70,7 @@ _PLAIN_SHARE = 0.6
 _FILLER_SHARE = 0.4
 _CLOSER_SHARE = 0.08
 _HELD_OUT_BUCKETS = 10
+_COMMON_WEIGHT = 4  # of what everybody says, beside 1 for every other phrasing
 
 
 class NoPhrasingError(LookupError):
@@ -104,13 +124,14 @@ def pick_core(rng: random.Random, split: Split, templates: Sequence[str], **slot
         NoPhrasingError: No template with these slots belongs to the split.
 
     """
-    allowed = []
-    for template in templates:
+    allowed, weights = [], []
+    for place, template in enumerate(templates):
         if _template_held_out(template, **slots) == (split == "test"):
             allowed.append(template.lstrip("*+").format(**slots))
+            weights.append(_COMMON_WEIGHT if place == 0 or template.startswith("+") else 1)
     if not allowed:
         raise NoPhrasingError(f"no {split} phrasing among {len(templates)} templates")
-    return rng.choice(allowed)
+    return rng.choices(allowed, weights)[0]
 
 
 def dress(rng: random.Random, core: str) -> str:
