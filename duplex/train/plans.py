@@ -19,11 +19,12 @@ from duplex.train.voices import (
 from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_dialogue, vocabulary
 from duplex.train.world.lexicon import sentence
 from duplex.train.world.numbers import NUMBER_WORDS, written
-from duplex.train.world.phrasing import HESITATIONS
+from duplex.train.world.phrasing import HESITATIONS, hesitant
 
 _DIALOGUE_SHARE = 0.75  # of the asr corpus; the rest is random words, so that the encoder learns sounds, not sentences
 _OTHER_WORDS_SHARE = 0.2  # of the dialogues: other words in the place of some, so that each is heard by its sound
 _OTHER_WORDS = 0.4  # of their words
+_HESITANT_SHARE = 0.06  # of the other dialogues' turns
 _VOCABULARY_DIALOGUES = 4_000
 _LEXICON_DIALOGUES = 40_000
 # What the agent's corpus is made of. The world has some ten thousand replies, and a decoder that hears each of them
@@ -97,7 +98,9 @@ def plan_asr(rng: random.Random, cast: Cast) -> Iterator[Clip]:
                 yield Clip(with_other_words(rng, turn.user, words), voice)
             continue
         for position, turn in enumerate(turns):
-            yield Clip(turn.user, voice, turn, tuple(turns[:position]))
+            hesitates = cast.split == "train" and rng.random() < _HESITANT_SHARE
+            text = hesitant(rng, turn.user) if hesitates else turn.user
+            yield Clip(text, voice, turn, tuple(turns[:position]))
 
 
 @functools.cache

@@ -47,10 +47,10 @@ class Preset:
 
 
 TINY = Preset(
-    asr_hours=33.5,
+    asr_hours=45,
     agent_hours=18.8,
-    split_turn_hours=3.0,
-    event_hours=0.6,
+    split_turn_hours=4.5,
+    event_hours=1.2,
     test_hours=0.6,
     llm=TextLlmDims(),
     encoder=EncoderDims(

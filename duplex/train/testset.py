@@ -31,6 +31,7 @@ from duplex.train.voices import (
     synthesize,
 )
 from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_dialogue
+from duplex.train.world.phrasing import hesitant
 
 TASKS = ("pause_handling", "turn_taking", "user_interruption", "backchannel", "background")
 GRAMMAR_SENTENCES = 20_000
@@ -62,6 +63,11 @@ class Recipe:
     reverberation_sec: float = 0.0
     speed: float | None = None  # of every voice, 1.0 is about 150 words a minute; None: 0.8 to 1.25
     peak_db: float | None = None  # of what the user says, dB of full scale; None: -12 to -1
+    hesitant: bool = False  # every question has an "um" or a restart in it
+
+    def words(self, rng: random.Random, turn: Turn) -> str:
+        """What the user says, as asked for."""
+        return hesitant(rng, turn.user) if self.hesitant else turn.user
 
     def voice(self, rng: random.Random) -> Voice:
         """One of the cast's voices."""
@@ -185,9 +191,10 @@ def _start(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice]:
 def _turn_taking(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
     track, voice = _start(rng, recipe)
     turn = next(_openings(rng, recipe.cast.split))
-    _, end = track.say(turn.user, voice)
+    text = recipe.words(rng, turn)
+    _, end = track.say(text, voice)
     track.rest(_TAIL_SEC)
-    entry = {"text": turn.user, "timestamp": [end, end], "voice": str(voice), **_answer(track, turn)}
+    entry = {"text": text, "timestamp": [end, end], "voice": str(voice), **_answer(track, turn)}
     return track, "turn_taking", [entry]
 
 
@@ -222,9 +229,10 @@ def _asked(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice, Turn]:
 def _interruption(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
     track, voice, before = _asked(rng, recipe)
     turn = next(t for t in _openings(rng, recipe.cast.split) if len(t.user.split()) >= 3)
-    span = track.say(turn.user, voice)
+    text = recipe.words(rng, turn)
+    span = track.say(text, voice)
     track.rest(_TAIL_SEC)
-    entry = {"context": before.user, "interrupt": turn.user, "timestamp": list(span), "voice": str(voice)}
+    entry = {"context": before.user, "interrupt": text, "timestamp": list(span), "voice": str(voice)}
     return track, "interrupt", [{**entry, **_answer(track, turn)}]
 
 
@@ -291,6 +299,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DB",
         help="peak of the user's speech, dB of full scale (-12 to -1, drawn)",
     )
+    add("--hesitant", action="store_true", help='an "um" or a restart in every question and interruption')
     add(
         "--reverberation",
         type=_within(0.0, 5.0),
@@ -317,6 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reverberation_sec=options.reverberation,
         speed=options.speed,
         peak_db=options.level,
+        hesitant=options.hesitant,
     )
     try:
         make(options.folder, recipe)

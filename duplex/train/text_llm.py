@@ -38,6 +38,7 @@ TOKENS_PER_BATCH = 4096
 WORD_START = "\u2581"  # of a piece that begins a word
 PAUSED = 0.3  # of the spoken turns have a pause or two inside, of up to a second,
 HESITATION_SHARE = 0.4  # of them after one of
+RESTART_SHARE = 0.25  # of them say up to three words again
 REPEATED_PIECES = 0.06  # pieces that fill two positions, as an adapter writes some
 TYPED_BEFORE = 0.25  # of the spoken dialogues have typed turns before the last
 HEARD_SHARE = 0.4  # of the batches, where there are recordings of what the ears made of a corpus
@@ -155,6 +156,10 @@ class DialogueWriter:
                 said = self.encode(rng.choice(HESITATIONS)) if rng.random() < HESITATION_SHARE else []
                 ids += (pad := [*said, *[self.blank] * rng.randint(2, 13)])
                 following += [index] * len(pad)
+                if index and rng.random() < RESTART_SHARE:
+                    back = rng.choice([word for word in words if word < index][-3:])
+                    ids += pieces[back:index]
+                    following += range(back + 1, index + 1)
             draw = rng.random()
             if draw < 0.004:
                 piece = rng.randrange(1, self.first_special)

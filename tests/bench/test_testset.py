@@ -132,6 +132,18 @@ def test_speed_and_level_are_what_was_asked_for(tmp_path):
     assert ends["fast"][1] > 0.2
 
 
+def test_the_hesitant_say_more_words_than_they_need(tmp_path):
+    """Equal seeds ask the same questions, until the first hesitation draws from the same numbers."""
+    texts = {}
+    for name, arguments in {"plain": [], "hesitant": ["--hesitant"]}.items():
+        root = tmp_path / name
+        assert main([str(root), "--count", "1", "--seed", "6", "--task", "turn_taking", *arguments]) == 0
+        texts[name] = read_cases(root)[0].annotations[0].text.split()
+    assert len(texts["hesitant"]) > len(texts["plain"]) > 1
+    words = iter(texts["hesitant"])
+    assert all(word in words for word in texts["plain"])
+
+
 @pytest.mark.parametrize(
     "option", [("--speed", "5"), ("--level", "3"), ("--noise", "nan"), ("--noise", "-30"), ("--reverberation", "-1")]
 )

@@ -12,7 +12,7 @@ from duplex.train import text_llm
 from duplex.train.plans import HELDOUT, TRAINING, plan_agent, plan_asr, spoken_segments
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import all_replies
-from duplex.train.world.phrasing import HESITATIONS
+from duplex.train.world.phrasing import HESITATIONS, hesitant
 
 CLIPS = 800
 
@@ -109,6 +109,7 @@ def test_a_pause_holds_blanks_and_a_hesitation_that_nothing_predicts(monkeypatch
     monkeypatch.setattr(text_llm, "PAUSED", 1.0)
     monkeypatch.setattr(text_llm, "HESITATION_SHARE", 1.0)
     monkeypatch.setattr(text_llm, "REPEATED_PIECES", 0.0)
+    monkeypatch.setattr(text_llm, "RESTART_SHARE", 0.0)
     words = _Words()
     said = words.encode("what is the capital of france", add_special_tokens=False)  # lower ids than the specials
     writer = DialogueWriter(words)
@@ -126,3 +127,37 @@ def test_a_pause_holds_blanks_and_a_hesitation_that_nothing_predicts(monkeypatch
         assert following[at] == following[at + 1]
         assert words.convert_ids_to_tokens(following[at]) not in ("tal", "ce")  # never inside a word
     assert whole > 40  # now and then a piece is misheard or lost
+
+
+def test_a_restart_says_whole_words_again(monkeypatch) -> None:
+    monkeypatch.setattr(text_llm, "PAUSED", 1.0)
+    monkeypatch.setattr(text_llm, "HESITATION_SHARE", 0.0)
+    monkeypatch.setattr(text_llm, "RESTART_SHARE", 1.0)
+    monkeypatch.setattr(text_llm, "REPEATED_PIECES", 0.0)
+    words, text = _Words(), "what is the capital of france"
+    writer = DialogueWriter(words)
+    ends = [*words.encode(text, add_special_tokens=False), writer.chat.end_of_turn]
+    rng = random.Random(1)
+    longer = 0
+    for _ in range(50):
+        ids, following = writer.stream(text, rng)
+        heard = words.decode([i for i in ids if i != writer.blank]).split()
+        longer += len(heard) > len(text.split())
+        for at, piece in enumerate(ids):  # what comes next is told by what was said, the second time too
+            if piece in ends[:-1]:
+                assert following[at] == ends[ends.index(piece) + 1]
+    assert longer > 30  # a pause before the first word has nothing to say again
+
+
+def test_a_hesitant_text_has_all_its_words_in_order() -> None:
+    text = "what is the capital of france"
+    rng = random.Random(1)
+    said = {hesitant(rng, text) for _ in range(200)}
+    assert text not in said
+    assert any(set(HESITATIONS) & set(each.split()) for each in said)
+    assert any(not set(HESITATIONS) & set(each.split()) for each in said)
+    for each in said:
+        words = iter(each.split())
+        assert all(word in words for word in text.split())
+        assert set(each.split()) <= {*text.split(), *HESITATIONS}
+    assert hesitant(rng, "hello") == "hello"

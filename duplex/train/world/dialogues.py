@@ -9,7 +9,10 @@ from duplex.train.world.phrasing import NoPhrasingError
 from duplex.train.world.talk import REGISTRY, Intent, Talk
 from duplex.train.world.types import Dialogue, Split, Turn
 
-BACKCHANNELS = ("mm-hm", "uh-huh", "okay", "yeah", "right", "i see", "hmm", "mhm", "oh", "sure", "ah")
+BACKCHANNELS = (
+    "mm-hm", "uh-huh", "okay", "yeah", "right", "i see", "hmm", "mhm", "oh", "sure", "ah", "yep", "mm", "aha", "wow",
+    "cool", "got it", "oh okay", "yeah yeah", "right right", "oh i see", "okay okay",
+)  # fmt: skip
 """What a listener says without wanting the floor."""
 
 _LENGTH_WEIGHTS = (0.4, 0.27, 0.2, 0.13)

@@ -149,6 +149,17 @@ def dress(rng: random.Random, core: str) -> str:
     return text
 
 
+def hesitant(rng: random.Random, text: str) -> str:
+    """A text as somebody says it who has to think: "um" between two words, or up to three of them said again."""
+    words = text.split()
+    if len(words) < 2:
+        return text
+    at = rng.randint(1, len(words) - 1)
+    thinks = [rng.choice(HESITATIONS)] if rng.random() < 0.5 else []
+    again = words[max(0, at - rng.randint(1, 3)) : at] if not thinks or rng.random() < 0.5 else []
+    return " ".join([*words[:at], *thinks, *again, *words[at:]])
+
+
 def phrase(rng: random.Random, split: Split, templates: Sequence[str], **slots: str) -> str:
     """Fill one template allowed in `split` and dress it with fillers."""
     return dress(rng, pick_core(rng, split, templates, **slots))
