@@ -35,10 +35,10 @@ _ROOM_PEAK_DB = (-70.0, -48.0)  # noise floor where nothing is said
 _LATE_CLICK_SHARE = 0.1
 _AGENT_SPEAKING_SHARE = 0.95  # of backchannels and noises; a listener hums while the other one talks
 _KIND_WEIGHTS: dict[Kind, float] = {
-    "turn": 0.31,
-    "paused": 0.31,
-    "barge_in": 0.12,
-    "backchannel": 0.14,
+    "turn": 0.27,
+    "paused": 0.28,
+    "barge_in": 0.15,
+    "backchannel": 0.18,
     "noise": 0.05,
     "background_speech": 0.07,
 }
