@@ -67,7 +67,7 @@ TINY = Preset(
     adapter_steps=LoopOptions(steps=25000, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
     soup_steps=LoopOptions(steps=9000, learning_rate=0.9e-3, warmup=100, matrix_rate=0.008, averaging=0.998),
     soup_runs=3,
-    heard_steps=LoopOptions(steps=9400, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
+    heard_steps=LoopOptions(steps=15000, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
     state_steps=LoopOptions(
         steps=5000,
         learning_rate=2e-3,

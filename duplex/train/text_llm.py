@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,7 @@ ROLE = "You are a friendly voice assistant."
 TEMPLATE = f"<|im_start|>system\n{ROLE}<|im_end|>\n<|im_start|>user\n<audio><|im_end|>\n<|im_start|>assistant\n"
 IGNORED = -100
 TOKENS_PER_BATCH = 4096
+VOCABULARY_ROUNDS = 6
 WORD_START = "\u2581"  # of a piece that begins a word
 PAUSED = 0.3  # of the spoken turns have a pause or two inside, of up to a second,
 HESITATION_SHARE = 0.4  # of them after one of
@@ -91,13 +95,39 @@ def make_tokenizer(folder: Path, vocabulary: int, seed: int, *, dialogues: int =
         )
         model = sentencepiece.SentencePieceProcessor(model_file=str(Path(scratch) / "model.model"))
         pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(model.get_piece_size())]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    words = Counter(word for line in lines for word in re.findall(r"[A-Za-z'-]+", line))
+    tokenizer = Tokenizer(models.Unigram(_with_frequent_words(pieces, words), unk_id=0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
     make: Any = PreTrainedTokenizerFast
     fast = make(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.add_special_tokens({"additional_special_tokens": list(SPECIALS[1:])})
     fast.save_pretrained(folder)
+
+
+def _with_frequent_words(pieces: Sequence[tuple[str, float]], words: Counter[str]) -> list[tuple[str, float]]:
+    """Let frequent words that a unigram model cuts up take the places of the pieces that are needed least.
+
+    `pieces` are of a unigram model, with their log probabilities, the unknown one first; `words` say how often each is
+    said. What has one character stays, so that everything can be written.
+    """
+    from tokenizers import models
+
+    places = list(pieces)
+    for _ in range(VOCABULARY_ROUNDS):  # a piece that goes makes others needed more
+        model = models.Unigram(places, unk_id=0)
+        cuts = {word: [token.id for token in model.tokenize(WORD_START + word)] for word in words}
+        needed = Counter[int]()
+        for word, ids in cuts.items():
+            needed.update(dict.fromkeys(ids, words[word]))
+        free = sorted((i for i in range(1, len(places)) if len(places[i][0]) > 1), key=lambda i: needed[i])
+        cut = sorted((word for word, ids in cuts.items() if len(ids) > 1), key=lambda word: (-words[word], word))
+        swaps = [(word, place) for word, place in zip(cut, free, strict=False) if words[word] > 2 * needed[place]]
+        if not swaps:
+            break
+        for word, place in swaps:
+            places[place] = WORD_START + word, math.log(words[word] / words.total())
+    return places
 
 
 def new_model(dims: TextLlmDims, tokenizer: Any) -> Any:

@@ -6,11 +6,13 @@ import json
 import math
 import random
 import shutil
+from collections import Counter
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from tokenizers import models
 from transformers import AutoModelForCausalLM
 
 from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
@@ -50,7 +52,7 @@ from duplex.train.scenarios import DONT_CARE, load_pools
 from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import DialogueWriter, batches, heard_examples
+from duplex.train.text_llm import DialogueWriter, _with_frequent_words, batches, heard_examples
 from duplex.train.warm_start import WarmStart
 
 
@@ -257,6 +259,24 @@ def test_the_soup_is_the_mean_of_its_runs_and_of_what_they_began_with(trained):
     torch.testing.assert_close(mean[name], (parts[0][name] + parts[1][name] + parts[2][name]) / 3)
     assert not torch.equal(parts[1][name], parts[2][name])
     assert mean.keys() == parts[0].keys()
+
+
+def test_frequent_words_take_the_places_of_rare_pieces():
+    pieces = [
+        ("<unk>", 0.0),
+        ("\u2581", -2.0),
+        *((letter, -4.0) for letter in "abcdemoprt"),
+        ("\u2581tomato", -9.0),
+        ("\u2581car", -5.0),
+    ]
+    words = Counter({"came": 90, "car": 40, "tomato": 3, "more": 2})
+    places = _with_frequent_words(pieces, words)
+    assert [piece for piece, _ in places] == [*(piece for piece, _ in pieces[:-2]), "\u2581came", "\u2581car"]
+    model = models.Unigram(places, unk_id=0)
+    cut = {word: [token.value for token in model.tokenize("\u2581" + word)] for word in words}
+    assert cut["came"] == ["\u2581came"]
+    assert cut["car"] == ["\u2581car"]
+    assert "".join(cut["tomato"]) == "\u2581tomato"
 
 
 def test_rate_warms_up_and_falls():
