@@ -63,7 +63,7 @@ class Recipe:
     reverberation_sec: float = 0.0
     speed: float | None = None  # of every voice, 1.0 is about 150 words a minute; None: 0.8 to 1.25
     peak_db: float | None = None  # of what the user says, dB of full scale; None: -12 to -1
-    hesitant: bool = False  # every question has an "um" or a restart in it
+    hesitant: bool = False  # "um" or a restart in every text of two or more words that takes a turn or interrupts
 
     def words(self, rng: random.Random, turn: Turn) -> str:
         """What the user says, as asked for."""
@@ -299,7 +299,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DB",
         help="peak of the user's speech, dB of full scale (-12 to -1, drawn)",
     )
-    add("--hesitant", action="store_true", help='an "um" or a restart in every question and interruption')
+    add("--hesitant", action="store_true", help='an "um" or a restart in what is asked to take turns and to interrupt')
     add(
         "--reverberation",
         type=_within(0.0, 5.0),

@@ -31,6 +31,18 @@ def _shown_age(value: str) -> str:
     return written(int(value))
 
 
+_NOT_THAT = (
+    "no i said {x}",
+    "no i like {x} best",
+    "actually it's {x}",
+    "i like {x} not that",
+    "you misheard me it was {x}",
+    "that's wrong it's {x}",
+    "no wait {x}",
+    "sorry i meant {x}",
+)
+"""How a favorite is put right."""
+
 TOPICS = (
     Topic(
         "name",
@@ -183,18 +195,7 @@ TOPICS = (
         ),
         "Your favorite color is {x}.",
         "I don't know your favorite color yet.",
-        (
-            "no my favorite color is {x}",
-            "no i said {x}",
-            "no the color is {x}",
-            "actually it's {x}",
-            "i like {x} not that",
-            "you misheard me it was {x}",
-            "that's wrong it's {x}",
-            "no i like {x} best",
-            "no wait {x}",
-            "sorry i meant {x}",
-        ),
+        ("no my favorite color is {x}", "no the color is {x}", *_NOT_THAT),
         weight=2.0,
     ),
     Topic(
@@ -484,18 +485,7 @@ TOPICS = (
         ),
         "Your favorite food is {x}.",
         "I don't know your favorite food yet.",
-        (
-            "no my favorite food is {x}",
-            "no i said {x}",
-            "no i like {x} best",
-            "actually it's {x}",
-            "i like {x} not that",
-            "you misheard me it was {x}",
-            "that's wrong it's {x}",
-            "no the food is {x}",
-            "no wait {x}",
-            "sorry i meant {x}",
-        ),
+        ("no my favorite food is {x}", "no the food is {x}", *_NOT_THAT),
         weight=1.5,
     ),
     Topic(
@@ -553,18 +543,7 @@ TOPICS = (
         ),
         "Your favorite sport is {x}.",
         "I don't know your favorite sport yet.",
-        (
-            "no my favorite sport is {x}",
-            "no i said {x}",
-            "no i like {x} best",
-            "actually it's {x}",
-            "i like {x} not that",
-            "you misheard me it was {x}",
-            "that's wrong it's {x}",
-            "no the sport is {x}",
-            "no wait {x}",
-            "sorry i meant {x}",
-        ),
+        ("no my favorite sport is {x}", "no the sport is {x}", *_NOT_THAT),
         weight=1.2,
     ),
     Topic(
