@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--seed", type=int, default=1)
     top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     top.add_argument("--threads", type=int, default=0, help="torch threads (0: its own choice)")
+    top.add_argument("--workers", type=int, default=0, help="processes that make data (0: none beside the training)")
     top.add_argument("--count", type=int, default=300, help="questions of an evaluation")
     top.add_argument("--json", type=Path, default=None, help="where an evaluation writes its figures")
     return top
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.engines:
             preset = replace(preset, voices=voices_of(*options.engines))
         pipeline = Pipeline(
-            preset, options.work, options.out, options.seed, options.device, start_from=options.start_from
+            preset, options.work, options.out, options.seed, options.device, options.start_from, options.workers
         )
         for stage in STAGES if options.stage == "all" else [options.stage]:
             pipeline.run(stage)

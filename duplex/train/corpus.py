@@ -7,10 +7,12 @@ A shard is `NNNN.audio.npy` (int16 `[samples]` at 16 kHz, clips end to end) and 
 
 import argparse
 import fcntl
+import functools
 import json
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,10 +78,12 @@ def build_corpus(
     *,
     cast: Cast = TRAINING,
     shard_clips: int = CLIPS_PER_SHARD,
+    workers: int = 0,
 ) -> None:
     """Synthesize shards into `out` until they hold `hours` of audio; shards already there are kept and counted.
 
-    A second build of the same folder waits for the first one.
+    With `workers`, so many processes make shards at a time, the same ones. A second build of the same folder waits for
+    the first one.
 
     Raises:
         SynthesisError: An engine is not installed or fails.
@@ -87,23 +91,34 @@ def build_corpus(
     """
     out.mkdir(parents=True, exist_ok=True)
     wanted_sec = hours * 3600.0
+    make = functools.partial(_build_shard, kind, out, seed, cast, shard_clips)
     with (
         (out / ".lock").open("w") as lock,
         tqdm(total=round(wanted_sec), unit="s", desc=f"{kind} {cast.split}") as progress,
+        _processes(workers) as pool,
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done_sec, shard = 0.0, 0
+        done_sec, shards = 0.0, 0
         while done_sec < wanted_sec:
-            if not (out / f"{shard:04d}.index.jsonl").exists():
-                rng = random.Random(f"{seed}/{kind}/{cast.split}/{shard}")
-                clips = (
-                    _noise_clips(rng, shard_clips) if kind == "noise" else _speech_clips(kind, rng, cast, shard_clips)
-                )
-                _write_shard(out, shard, clips)
-            audio: npt.NDArray[np.int16] = np.load(out / f"{shard:04d}.audio.npy", mmap_mode="r")
-            progress.update(round(len(audio) / SAMPLE_RATE))
-            done_sec += len(audio) / SAMPLE_RATE
-            shard += 1
+            missing = int((wanted_sec - done_sec) * shards / done_sec) if shards else 1
+            together = range(shards, shards + min(max(1, missing), max(1, workers)))
+            for samples in pool.map(make, together) if pool else map(make, together):
+                progress.update(round(samples / SAMPLE_RATE))
+                done_sec += samples / SAMPLE_RATE
+            shards += len(together)
+
+
+def _processes(workers: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
+    return ProcessPoolExecutor(workers) if workers else nullcontext()
+
+
+def _build_shard(kind: Kind, out: Path, seed: int, cast: Cast, clips: int, shard: int) -> int:
+    """Make one shard, where it is not there yet; returns its samples."""
+    if not (out / f"{shard:04d}.index.jsonl").exists():
+        rng = random.Random(f"{seed}/{kind}/{cast.split}/{shard}")
+        _write_shard(out, shard, _noise_clips(rng, clips) if kind == "noise" else _speech_clips(kind, rng, cast, clips))
+    audio: npt.NDArray[np.int16] = np.load(out / f"{shard:04d}.audio.npy", mmap_mode="r")
+    return len(audio)
 
 
 def load_corpus(folder: Path | str) -> list[Utterance]:
@@ -214,9 +229,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--split", choices=["train", "test"], default="train", help="test: held-out texts and voices")
+    parser.add_argument("--workers", type=int, default=0, help="processes that synthesize at a time")
     options = parser.parse_args()
     cast = TRAINING if options.split == "train" else HELDOUT
-    build_corpus(options.kind, options.out, options.hours, options.seed, cast=cast)
+    build_corpus(options.kind, options.out, options.hours, options.seed, cast=cast, workers=options.workers)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
+from duplex.train.workers import in_processes
 
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz'"
 BLANK_ID = 0  # CTC blank; characters and pieces follow from 1
@@ -209,11 +210,12 @@ def placed(utterance: Utterance, rng: random.Random, strength: float = 1.0) -> n
 
 
 def batches(
-    corpus: Sequence[Utterance], seconds: float, seed: int, start: int = 0
+    corpus: Sequence[Utterance], seconds: float, seed: int, start: int = 0, stride: int = 1
 ) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
     """Endless batches of about `seconds` of audio: features, frame lengths, texts.
 
-    The first CLEAN_STEPS batches are not augmented, the next as many more and more; `start`: batches already seen.
+    The first CLEAN_STEPS batches are not augmented, the next as many more and more; `start`: batches already seen, of
+    which each of these counts for `stride`, as so many processes make them.
     """
     rng = random.Random(seed)
     order = list(range(len(corpus)))
@@ -230,7 +232,7 @@ def batches(
             rng.shuffle(groups)
             for group in (g for g in groups if g):
                 ramp = min(1.0, max(0.0, (made - CLEAN_STEPS) / CLEAN_STEPS))
-                made += 1
+                made += stride
                 strengths = [ramp * STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
                 rows = [stream_features(placed(corpus[i], rng, x)) for i, x in zip(group, strengths, strict=True)]
                 features, lengths = pad_features([vary_voice(vary_pace(row, rng), rng) for row in rows])
@@ -249,7 +251,8 @@ def word_error_rates(model: CtcModel, corpus: Sequence[Utterance], decode: Calla
     wrong, words = [0, 0], 0
     for utterance in corpus:
         pcm = np.pad(utterance.pcm.astype(np.float32) / 32768.0, (3200, 6400))
-        by_character, by_piece = (greedy_tokens(rows[0]) for rows in model(stream_features(pcm)[None]))
+        features = stream_features(pcm)[None].to(model.heads.pieces.weight.device)
+        by_character, by_piece = (greedy_tokens(rows[0]) for rows in model(features))
         words += len(utterance.text.split())
         for which, text in enumerate((spelled(by_character), decode([i - 1 for i in by_piece]))):
             wrong[which] += word_errors(utterance.text, text)[0]
@@ -267,6 +270,7 @@ def run(
     *,
     character_steps: int,
     device: str = "cpu",
+    workers: int = 0,
     start_from: Callable[[CtcModel], None] = fresh,
 ) -> CtcModel:
     """Train, in the first `character_steps` on characters alone; `held_out` is scored every 500 steps."""
@@ -300,8 +304,11 @@ def run(
         rates = word_error_rates(model, held_out[:100], tokenizer.decode)
         return dict(zip(("wer_characters", "wer_pieces"), rates, strict=True))
 
+    def made(part: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+        return batches(corpus, 30.0, seed + start + 1000 * part, start, max(1, workers))
+
     train(
-        "ctc", model, batches(corpus, 30.0, seed + start, start), loss_of, folder, options, device=device,
+        "ctc", model, in_processes(made, workers), loss_of, folder, options, device=device,
         evaluate=evaluate, evaluate_every=500,
     )  # fmt: skip
     return model

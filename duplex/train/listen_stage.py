@@ -7,17 +7,17 @@ through the LLM, whose weights never change.
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
 from duplex.model.adapter import Adapter, as_pieces
 from duplex.model.encoder import SpeechEncoder
 from duplex.train.corpus import Utterance
@@ -36,8 +36,9 @@ from duplex.train.ctc_stage import (
     vary_pace,
     vary_voice,
 )
-from duplex.train.loop import LoopOptions, train
+from duplex.train.loop import LoopOptions, steps_done, train
 from duplex.train.text_llm import IGNORED, PROMPT_POSITIONS, DialogueWriter
+from duplex.train.workers import in_processes
 from duplex.train.world import Dialogue, Turn
 
 POSITIONS_PER_CHUNK = 2
@@ -48,6 +49,7 @@ MASKED_SHARE = 0.7  # of the batches, while the encoder learns
 STATE_WEIGHT = 1.0
 INTERRUPTION_WEIGHT = 0.5
 REST_WEIGHT = 1.0
+SORTED_BATCHES = 16  # whose items are sorted by length together
 
 
 @dataclass
@@ -59,12 +61,25 @@ class Spoken:
     before: token ids already in the conversation, up to and with the user prefix; reply None: nothing follows.
     """
 
-    features: Tensor
+    features: Tensor | None
     text: str
     before: list[int]
     reply: str | None
     labels: list[int] = field(default_factory=list)
     interrupting: list[int] = field(default_factory=list)
+
+
+@dataclass
+class SpokenBatch:
+    """Turns of similar length: their features padded to one tensor [batch, frames, 80] (in `items` they are None), the
+    encoder frames of each, and what was said in pieces and in characters.
+    """
+
+    features: Tensor
+    lengths: list[int]
+    items: list[Spoken]
+    pieces: list[list[int]]
+    characters: list[list[int]]
 
 
 class ListenModel(nn.Module):
@@ -87,20 +102,17 @@ class ListenModel(nn.Module):
         """The frozen language model."""
         return self._llm[0]
 
-    def forward(
-        self, batch: Sequence[Spoken], writer: DialogueWriter, masked: Tensor, *, with_llm: bool
-    ) -> dict[str, Tensor]:
-        """Losses of one batch; `masked` is the padded, masked features [batch, frames, 80].
+    def forward(self, batch: SpokenBatch, writer: DialogueWriter, *, with_llm: bool) -> dict[str, Tensor]:
+        """Losses of one batch.
 
         Without the LLM what was heard counts (CTC, and the adapter's pieces); with it, the decision and the reply.
         """
-        lengths = [(len(item.features) - CHUNK_FRAMES + NEW_FRAMES) // NEW_FRAMES * 4 for item in batch]
-        encoded = self.encoder(masked.to(self.prompt_embeddings.device))
+        encoded = self.encoder(batch.features.to(self.prompt_embeddings.device, non_blocking=True))
         adapted = self.adapter(encoded)
         if not with_llm:
-            return self._heard_losses(batch, writer, encoded, adapted, lengths)
-        losses = self._language_losses(batch, writer, adapted, lengths)
-        rest = self._rest_size(adapted, lengths)
+            return self._heard_losses(batch, writer.blank, encoded, adapted)
+        losses = self._language_losses(batch.items, writer, adapted, batch.lengths)
+        rest = self._rest_size(adapted, batch.lengths)
         loss = losses["reply"] + REST_WEIGHT * rest
         if "state" in losses:
             loss = loss + STATE_WEIGHT * losses["state"] + INTERRUPTION_WEIGHT * losses["interruption"]
@@ -113,15 +125,13 @@ class ListenModel(nn.Module):
         rows = torch.cat([row[: length // 2] for row, length in zip(rest, lengths, strict=True)])
         return rows.square().mean() / table.float().square().mean() if rows.numel() else rest.sum()
 
-    def _heard_losses(
-        self, batch: Sequence[Spoken], writer: DialogueWriter, encoded: Tensor, adapted: Tensor, lengths: list[int]
-    ) -> dict[str, Tensor]:
+    def _heard_losses(self, batch: SpokenBatch, blank: int, encoded: Tensor, adapted: Tensor) -> dict[str, Tensor]:
         """What was heard: the adapter's pieces, and characters to keep the encoder to the sounds."""
-        frames = torch.tensor(lengths)
+        frames = torch.tensor(batch.lengths)
         by_character = F.log_softmax(self.heads.characters(encoded).float(), dim=-1)
         by_piece = F.log_softmax(adapted[..., : self.adapter.dims.pieces].float(), dim=-1)
-        pieces = ctc_loss(by_piece, [writer.encode(item.text) for item in batch], frames // 2, writer.blank)
-        letters = ctc_loss(by_character, [characters(item.text) for item in batch], frames)
+        pieces = ctc_loss(by_piece, batch.pieces, frames // 2, blank)
+        letters = ctc_loss(by_character, batch.characters, frames)
         return {"loss": pieces + CHARACTER_WEIGHT * letters, "pieces": pieces, "characters": letters}
 
     @torch.inference_mode()
@@ -129,7 +139,7 @@ class ListenModel(nn.Module):
         """The state head's logits [n, 4] at every chunk of the batch, and what was wanted of each: class [n] and
         interruption [n], IGNORED where either is not judged.
         """
-        features, lengths = pad_features([item.features for item in batch])
+        features, lengths = pad_features([item.features for item in batch if item.features is not None])
         adapted = self.adapter(self.encoder(features.to(self.prompt_embeddings.device)))
         hidden, _, chunks = self._think(batch, writer, adapted, lengths.tolist())
         row, position, wanted, interrupts = chunks.unbind(1)
@@ -240,42 +250,59 @@ def adapter_items(corpus: Sequence[Utterance], seed: int) -> Iterator[Spoken]:
             yield Spoken(vary_pace(stream_features(pcm), rng), utterance.text, [], None)
 
 
-def grouped(items: Iterator[Spoken], size: int) -> Iterator[list[Spoken]]:
-    """Batches of similar length: every `16 * size` items are sorted and cut."""
-    rng = random.Random(0)
+def spoken_batches(
+    items: Iterator[Spoken], writer: DialogueWriter, size: int, seed: int, fill: Tensor, masked_share: float
+) -> Iterator[SpokenBatch]:
+    """Batches of similar length in another voice each, a share of them masked with the mean frame `fill` [80]: every
+    `SORTED_BATCHES` of them are sorted and cut.
+    """
+    rng = random.Random(seed)
     while True:
-        block = sorted((next(items) for _ in range(16 * size)), key=lambda item: len(item.features))
-        batches = [block[at : at + size] for at in range(0, len(block), size)]
-        rng.shuffle(batches)
-        yield from batches
+        rows = [(item, cast(Tensor, item.features)) for item in itertools.islice(items, SORTED_BATCHES * size)]
+        rows.sort(key=lambda row: len(row[1]))
+        groups = [rows[at : at + size] for at in range(0, len(rows), size)]
+        rng.shuffle(groups)
+        for group in groups:
+            features, lengths = pad_features([vary_voice(row, rng) for _, row in group])
+            if rng.random() < masked_share:
+                features = mask_features(features, rng, fill)
+            texts = [item.text for item, _ in group]
+            yield SpokenBatch(
+                features, lengths.tolist(), [replace(item, features=None) for item, _ in group],
+                [writer.encode(text) for text in texts], [characters(text) for text in texts],
+            )  # fmt: skip
 
 
 def run(
     model: ListenModel,
     writer: DialogueWriter,
-    items: Iterator[Spoken],
+    items: Callable[[int], Iterator[Spoken]],
     folder: Path,
     options: LoopOptions,
     *,
     name: str,
     batch: int,
+    seed: int,
     trained: Sequence[nn.Module | nn.Parameter],
     with_llm: bool,
     device: str = "cpu",
+    workers: int = 0,
 ) -> None:
-    """Train the parts `trained` on `items`; everything else stays as it is, the LLM always."""
+    """Train the parts `trained` on `items(seed)`; everything else stays as it is, the LLM always."""
     for part in (model.llm, model):
         part.requires_grad_(False)
     for trainable in trained:
         trainable.requires_grad_(True)
-    rng = random.Random(1)
+    fill = model.encoder.global_cmvn.mean.cpu()
     masked_share = MASKED_SHARE if model.encoder in trained else 0.0
+    first = 1_000_000 * seed + steps_done(folder)  # a run that goes on hears other things than it began with
+
+    def batches(part: int) -> Iterator[SpokenBatch]:
+        mine = first + 1000 * part
+        return spoken_batches(items(mine), writer, batch, mine, fill, masked_share)
 
     def loss_of(group: Any) -> dict[str, Tensor]:
-        features, _ = pad_features([vary_voice(item.features, rng) for item in group])
-        fill = model.encoder.global_cmvn.mean.cpu()
-        masked = mask_features(features, rng, fill) if rng.random() < masked_share else features
-        out: dict[str, Tensor] = model(group, writer, masked, with_llm=with_llm)
+        out: dict[str, Tensor] = model(group, writer, with_llm=with_llm)
         return out
 
-    train(name, model, grouped(items, batch), loss_of, folder, options, device=device)
+    train(name, model, in_processes(batches, workers), loss_of, folder, options, device=device)

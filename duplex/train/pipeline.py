@@ -38,17 +38,26 @@ STAGES = ("data", "text", "ctc", "adapter", "soup", "heard", "state", "codec", "
 class Pipeline:
     """The stages of one run; `work` holds corpora, logs and intermediate weights.
 
-    `start_from`: a checkpoint whose weights every stage begins with; None: nothing.
+    `start_from`: a checkpoint whose weights every stage begins with; None: nothing. `workers`: processes that
+    synthesize, and make batches while the model learns from the last ones; 0: the one that trains.
     """
 
     def __init__(
-        self, preset: Preset, work: Path, out: Path, seed: int, device: str, start_from: Path | None = None
+        self,
+        preset: Preset,
+        work: Path,
+        out: Path,
+        seed: int,
+        device: str,
+        start_from: Path | None = None,
+        workers: int = 0,
     ) -> None:
         self.preset = preset
         self.work = work
         self.out = out
         self.seed = seed
         self.device = device
+        self.workers = workers
         self.llm_folder = work / "llm"
         self.warm = None if start_from is None else WarmStart(start_from)
 
@@ -86,8 +95,9 @@ class Pipeline:
         ]
         for name, kind, hours in plan:
             build_corpus(
-                kind, self.corpus(name), hours, self.seed, cast=Cast(voices=p.voices), shard_clips=p.shard_clips
-            )
+                kind, self.corpus(name), hours, self.seed, cast=Cast(voices=p.voices), shard_clips=p.shard_clips,
+                workers=self.workers,
+            )  # fmt: skip
         self.evaluation_data()
 
     def evaluation_data(self) -> dict[str, Path]:
@@ -103,7 +113,10 @@ class Pipeline:
             ("noise_test", "noise", p.test_hours / 20, 10, HELDOUT),
         )
         for name, kind, hours, seed, cast in plan:
-            build_corpus(kind, self.corpus(name), hours, self.seed + seed, cast=cast, shard_clips=p.shard_clips)
+            build_corpus(
+                kind, self.corpus(name), hours, self.seed + seed, cast=cast, shard_clips=p.shard_clips,
+                workers=self.workers,
+            )  # fmt: skip
         return {name: self.corpus(name) for name, *_ in plan}
 
     def text(self) -> None:
@@ -112,7 +125,7 @@ class Pipeline:
             self.warm.tokenizer(self.llm_folder)
         text_llm.run(
             self.work / "text_llm", self.llm_folder, self.preset.llm, self.preset.text_steps, self.seed,
-            device=self.device, start_from=fresh if self.warm is None else self.warm.text,
+            device=self.device, workers=self.workers, start_from=fresh if self.warm is None else self.warm.text,
         )  # fmt: skip
 
     def ctc(self) -> None:
@@ -121,7 +134,7 @@ class Pipeline:
             load_corpus(self.corpus("asr")), load_corpus(self.corpus("asr_test")),
             self.work / "ctc", self.preset.encoder, self._tokenizer(), self.preset.ctc_steps, self.seed,
             character_steps=self.preset.character_steps if self.warm is None else 0, device=self.device,
-            start_from=fresh if self.warm is None else self.warm.ctc,
+            workers=self.workers, start_from=fresh if self.warm is None else self.warm.ctc,
         )  # fmt: skip
 
     def adapter(self) -> None:
@@ -146,10 +159,12 @@ class Pipeline:
     def _hearing(self, name: str, before: str, options: LoopOptions, seed: int) -> None:
         """One run of what turns speech into pieces, on from what `before` left."""
         model, writer = self._listen_model(before)
+        corpus = load_corpus(self.corpus("asr"))
         listen_stage.run(
-            model, writer, listen_stage.adapter_items(load_corpus(self.corpus("asr")), seed),
-            self.work / name, options, name=name, batch=self.preset.adapter_batch,
-            trained=(model.encoder, model.heads.characters, *model.adapter.piece_parts()), with_llm=False, device=self.device,
+            model, writer, lambda number: listen_stage.adapter_items(corpus, number),
+            self.work / name, options, name=name, batch=self.preset.adapter_batch, seed=seed,
+            trained=(model.encoder, model.heads.characters, *model.adapter.piece_parts()), with_llm=False,
+            device=self.device, workers=self.workers,
         )  # fmt: skip
 
     def heard(self) -> None:
@@ -163,7 +178,7 @@ class Pipeline:
 
         text_llm.run(
             folder, self.llm_folder, self.preset.llm, self.preset.heard_steps, self.seed,
-            device=self.device, start_from=go_on, heard=dialogues,
+            device=self.device, workers=self.workers, start_from=go_on, heard=dialogues,
         )  # fmt: skip
 
     def state(self) -> None:
@@ -171,10 +186,10 @@ class Pipeline:
         model, writer = self._listen_model("soup")
         pools = load_pools(*(self.corpus(name) for name in ("asr", "split_turns", "backchannels", "noise")))
         listen_stage.run(
-            model, writer, state_items(pools, writer, self.seed), self.work / "state", self.preset.state_steps,
-            name="state", batch=self.preset.state_batch,
+            model, writer, lambda number: state_items(pools, writer, number), self.work / "state",
+            self.preset.state_steps, name="state", batch=self.preset.state_batch, seed=self.seed,
             trained=(model.prompt_embeddings, model.state_head, *model.adapter.rest_parts()), with_llm=True,
-            device=self.device,
+            device=self.device, workers=self.workers,
         )  # fmt: skip
 
     def codec(self) -> None:

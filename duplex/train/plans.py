@@ -74,7 +74,7 @@ class Cast:
 
     def voice(self, rng: random.Random) -> Voice:
         """One of the voices, varied."""
-        return sample_voice(rng, self.voices, self.natural_share)
+        return sample_voice(rng, self.voices, self.natural_share, accents=self.split == "train")
 
 
 TRAINING = Cast()

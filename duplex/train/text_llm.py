@@ -28,6 +28,7 @@ from duplex.model.chat import ChatFormat
 from duplex.model.llm import load_tokenizer
 from duplex.train.hearing import Heard, Mishearing, blurred, pieces_said
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
+from duplex.train.workers import in_processes
 from duplex.train.world import Dialogue, all_replies, answer_is_right, sample_dialogue
 from duplex.train.world.phrasing import HESITATIONS
 
@@ -386,14 +387,14 @@ def text_accuracy(model: Any, writer: DialogueWriter, split: str, count: int, se
 @torch.inference_mode()
 def greedy_reply(model: Any, writer: DialogueWriter, prompt: list[int], limit: int) -> str:
     """The greedy continuation of a prompt up to the end of turn."""
-    out = model(torch.tensor([prompt]), use_cache=True)
+    out = model(torch.tensor([prompt], device=model.device), use_cache=True)
     tokens: list[int] = []
     while len(tokens) < limit:
         token = int(out.logits[0, -1].argmax())
         if token == writer.chat.end_of_turn:
             break
         tokens.append(token)
-        out = model(torch.tensor([[token]]), past_key_values=out.past_key_values, use_cache=True)
+        out = model(torch.tensor([[token]], device=model.device), past_key_values=out.past_key_values, use_cache=True)
     text: str = writer.decode(tokens)
     return text
 
@@ -406,6 +407,7 @@ def run(
     seed: int,
     *,
     device: str = "cpu",
+    workers: int = 0,
     start_from: Callable[[Any], None] = fresh,
     heard: Sequence[Sequence[Heard]] = (),
 ) -> None:
@@ -434,12 +436,16 @@ def run(
 
     misheard = DialogueWriter(tokenizer, Mishearing(seed))
     first = seed + steps_done(folder)
-    data = batches(written_examples(misheard, first), TOKENS_PER_BATCH, first)
-    if heard:
-        recorded = batches(heard_examples(writer, heard, first), TOKENS_PER_BATCH, first)
-        data = mixed(data, recorded, HEARD_SHARE, first)
+
+    def made(part: int) -> Iterator[Batch]:
+        mine = first + 1_000_000 * part
+        written = batches(written_examples(misheard, mine), TOKENS_PER_BATCH, mine)
+        if not heard:
+            return written
+        return mixed(written, batches(heard_examples(writer, heard, mine), TOKENS_PER_BATCH, mine), HEARD_SHARE, mine)
+
     train(
-        "text-llm", model, data, loss_of, folder, options,
+        "text-llm", model, in_processes(made, workers), loss_of, folder, options,
         device=device, evaluate=evaluate, evaluate_every=800,
     )  # fmt: skip
     model.to(torch.bfloat16).save_pretrained(llm_folder)

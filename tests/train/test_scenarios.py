@@ -161,6 +161,15 @@ def test_synthesized_speech_is_cut_to_its_bounds() -> None:
         assert len(pcm) - last <= SAMPLE_RATE // 100
 
 
+def test_processes_build_the_shards_that_one_would(tmp_path: Path) -> None:
+    for folder, workers in (("alone", 0), ("together", 3)):
+        build_corpus("noise", tmp_path / folder, hours=0.006, seed=3, shard_clips=5, workers=workers)
+    alone, together = (sorted((tmp_path / folder).glob("*.npy")) for folder in ("alone", "together"))
+    assert [path.name for path in together] == [path.name for path in alone]
+    assert len(alone) > 3
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(alone, together, strict=True))
+
+
 def test_a_corpus_comes_back_and_is_resumed(tmp_path: Path) -> None:
     build_corpus("noise", tmp_path, hours=0.001, seed=3)
     clips = load_corpus(tmp_path)

@@ -45,7 +45,16 @@ from duplex.train.ctc_stage import (
 )
 from duplex.train.heard import heard_dialogues
 from duplex.train.listen_stage import hear_like
-from duplex.train.loop import AVERAGED_AT_FIRST, LoopOptions, _is_hidden_matrix, share_at, train, trained_weights
+from duplex.train.loop import (
+    AVERAGED_AT_FIRST,
+    LoopOptions,
+    _is_hidden_matrix,
+    _Muon,
+    share_at,
+    steps_done,
+    train,
+    trained_weights,
+)
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
 from duplex.train.scenarios import DONT_CARE, load_pools
@@ -261,6 +270,17 @@ def test_the_soup_is_the_mean_of_its_runs_and_of_what_they_began_with(trained):
     assert mean.keys() == parts[0].keys()
 
 
+def test_workers_make_what_is_learned_from(trained):
+    """The same stages with batches from two processes: they run, and each process makes other ones."""
+    work, out = trained
+    pipeline = Pipeline(PRESETS["smoke"], work, out, seed=1, device="cpu", workers=2)
+    options = LoopOptions(steps=4, learning_rate=1e-3)
+    pipeline._hearing("hearing_with_workers", "ctc", options, seed=1)
+    losses = [line.split(",") for line in (work / "hearing_with_workers" / "log.csv").read_text().splitlines()]
+    assert all(math.isfinite(float(value)) for _, _, value in losses)
+    assert steps_done(work / "hearing_with_workers") == 4
+
+
 def test_frequent_words_take_the_places_of_rare_pieces():
     pieces = [
         ("<unk>", 0.0),
@@ -422,6 +442,29 @@ def test_hidden_matrices_are_told_from_the_rest():
     assert "encoder.enc.1.encoders.0.self_attn.linear_q.weight" in names
     assert "encoder.enc.1.encoders.0.feed_forward.w_1.weight" in names
     assert not any("norm" in name or "bias" in name or "heads." in name or "embed" in name for name in names)
+
+
+def test_muon_takes_the_steps_of_the_one_in_torch():
+    """Matrices of one shape are turned together, and each of them as if it were alone."""
+    torch.manual_seed(0)
+    ours = [
+        torch.nn.Parameter(0.1 * torch.randn(shape)) for shape in ((12, 12), (12, 12), (24, 12), (12, 24), (24, 12))
+    ]
+    theirs = [torch.nn.Parameter(matrix.detach().clone()) for matrix in ours]
+    began = [matrix.detach().clone() for matrix in ours]
+    muon = _Muon(ours, 0.02, 0.1)
+    reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95, nesterov=True)
+    for step in range(4):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        if step == 2:
+            ours[1].grad = theirs[1].grad = None
+        muon.step()
+        reference.step()
+    for a, b, before in zip(ours, theirs, began, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
+        assert (a - before).abs().max() > 0.01
 
 
 def test_training_with_muon_goes_on_where_it_stopped(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from duplex.train.plans import HELDOUT, TRAINING
 from duplex.train.pronunciation import lexicon_of
 from duplex.train.voices import (
     AGENT_VOICE,
@@ -19,6 +20,7 @@ from duplex.train.voices import (
     SilentSpeechError,
     SynthesisError,
     Voice,
+    accented,
     phones_of,
     sample_voice,
     synthesize,
@@ -87,6 +89,35 @@ def test_voices_are_varied_within_their_engine() -> None:
     spoken = [sample_voice(rng, OTHER_SYNTHESIZER_VOICES, 1.0) for _ in range(20)]
     assert {voice.name for voice in spoken} == {voice.name for voice in OTHER_SYNTHESIZER_VOICES}
     assert all(0.8 <= voice.speed <= 1.25 for voice in spoken)
+
+
+def test_an_accent_moves_the_same_sounds_every_time() -> None:
+    phonemes = "h@l'oU De@ maI fr'End tS'i:z dZ'0b h,aU m'Eni h'aUzI2z"
+    said = {accent: accented(phonemes, accent) for accent in range(1, 60)}
+    assert all(accented(phonemes, accent) == text for accent, text in said.items())
+    assert len(set(said.values())) > 50
+    assert all(text.count(" ") == phonemes.count(" ") for text in said.values())
+    assert all("tS'" in text and "dZ'" in text and "fr'" in text for text in said.values())  # two letters, one sound
+    for text in said.values():  # a vowel that is said twice moves to one place
+        words = text.split()
+        assert ("aU" in words[-3]) == ("aU" in words[-1])
+
+
+def test_an_accent_is_heard_and_keeps_the_words_length() -> None:
+    plain, *others = (synthesize(TEXT, replace(HELDOUT_VOICES[1], accent=accent)) for accent in (0, 3, 8))
+    for other in others:
+        assert 0.7 < len(other) / len(plain) < 1.4
+        length = min(len(plain), len(other))
+        assert not np.array_equal(plain[:length], other[:length])
+
+
+def test_accents_are_heard_in_training_alone() -> None:
+    rng = random.Random(0)
+    trained, kept = ([cast.voice(rng) for _ in range(300)] for cast in (TRAINING, HELDOUT))
+    assert not any(voice.accent for voice in kept)
+    assert not any(voice.accent for voice in trained if voice.engine != "espeak")
+    with_accent = [bool(voice.accent) for voice in trained if voice.engine == "espeak"]
+    assert 0.4 < sum(with_accent) / len(with_accent) < 0.8
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
