@@ -222,6 +222,7 @@ def test_barge_in_by_persistence(talk: Talk) -> None:
 
 
 def test_barge_in_by_what_is_being_said(telling: Talk) -> None:
+    telling.machine.config = SessionConfig(barge_in_probability=0.65)
     generation = telling.answered()
     telling.hear(SPEECH, SPEECH)
     assert telling.judge(CONTINUE, 0.6) == []
