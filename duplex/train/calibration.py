@@ -13,7 +13,8 @@ from duplex.train.ctc_stage import CtcHeads
 from duplex.train.listen_stage import INTERRUPTION_CLASS, ListenModel
 from duplex.train.scenarios import RESPOND, ClipPools
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import AUDIO_START, IGNORED, DialogueWriter
+from duplex.train.text_llm import IGNORED, DialogueWriter
+from duplex.train.tokenizer import AUDIO_START
 from duplex.train.warm_start import WarmStart
 
 BINS = 10

@@ -304,11 +304,11 @@ def run(
         rates = word_error_rates(model, held_out[:100], tokenizer.decode)
         return dict(zip(("wer_characters", "wer_pieces"), rates, strict=True))
 
-    def made(part: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-        return batches(corpus, 30.0, seed + start + 1000 * part, start, max(1, workers))
+    def made(own_seed: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+        return batches(corpus, 30.0, own_seed, start, max(1, workers))
 
     train(
-        "ctc", model, in_processes(made, workers), loss_of, folder, options, device=device,
+        "ctc", model, in_processes(made, seed + start, workers), loss_of, folder, options, device=device,
         evaluate=evaluate, evaluate_every=500,
     )  # fmt: skip
     return model

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ class Spoken:
     before: token ids already in the conversation, up to and with the user prefix; reply None: nothing follows.
     """
 
-    features: Tensor | None
+    features: Tensor
     text: str
     before: list[int]
     reply: str | None
@@ -71,8 +71,8 @@ class Spoken:
 
 @dataclass
 class SpokenBatch:
-    """Turns of similar length: their features padded to one tensor [batch, frames, 80] (in `items` they are None), the
-    encoder frames of each, and what was said in pieces and in characters.
+    """Turns of similar length: their features padded to one tensor [batch, frames, 80] (those of `items` are left out),
+    the encoder frames of each, and what was said in pieces and in characters.
     """
 
     features: Tensor
@@ -139,7 +139,7 @@ class ListenModel(nn.Module):
         """The state head's logits [n, 4] at every chunk of the batch, and what was wanted of each: class [n] and
         interruption [n], IGNORED where either is not judged.
         """
-        features, lengths = pad_features([item.features for item in batch if item.features is not None])
+        features, lengths = pad_features([item.features for item in batch])
         adapted = self.adapter(self.encoder(features.to(self.prompt_embeddings.device)))
         hidden, _, chunks = self._think(batch, writer, adapted, lengths.tolist())
         row, position, wanted, interrupts = chunks.unbind(1)
@@ -258,17 +258,16 @@ def spoken_batches(
     """
     rng = random.Random(seed)
     while True:
-        rows = [(item, cast(Tensor, item.features)) for item in itertools.islice(items, SORTED_BATCHES * size)]
-        rows.sort(key=lambda row: len(row[1]))
-        groups = [rows[at : at + size] for at in range(0, len(rows), size)]
+        block = sorted(itertools.islice(items, SORTED_BATCHES * size), key=lambda item: len(item.features))
+        groups = [block[at : at + size] for at in range(0, len(block), size)]
         rng.shuffle(groups)
         for group in groups:
-            features, lengths = pad_features([vary_voice(row, rng) for _, row in group])
+            features, lengths = pad_features([vary_voice(item.features, rng) for item in group])
             if rng.random() < masked_share:
                 features = mask_features(features, rng, fill)
-            texts = [item.text for item, _ in group]
+            texts = [item.text for item in group]
             yield SpokenBatch(
-                features, lengths.tolist(), [replace(item, features=None) for item, _ in group],
+                features, lengths.tolist(), [replace(item, features=features[:0]) for item in group],
                 [writer.encode(text) for text in texts], [characters(text) for text in texts],
             )  # fmt: skip
 
@@ -295,14 +294,13 @@ def run(
         trainable.requires_grad_(True)
     fill = model.encoder.global_cmvn.mean.cpu()
     masked_share = MASKED_SHARE if model.encoder in trained else 0.0
-    first = 1_000_000 * seed + steps_done(folder)  # a run that goes on hears other things than it began with
 
-    def batches(part: int) -> Iterator[SpokenBatch]:
-        mine = first + 1000 * part
-        return spoken_batches(items(mine), writer, batch, mine, fill, masked_share)
+    def batches(own_seed: int) -> Iterator[SpokenBatch]:
+        return spoken_batches(items(own_seed), writer, batch, own_seed, fill, masked_share)
 
     def loss_of(group: Any) -> dict[str, Tensor]:
         out: dict[str, Tensor] = model(group, writer, with_llm=with_llm)
         return out
 
-    train(name, model, in_processes(batches, workers), loss_of, folder, options, device=device)
+    first = seed + steps_done(folder)  # a run that goes on hears other things than it began with
+    train(name, model, in_processes(batches, first, workers), loss_of, folder, options, device=device)

@@ -29,7 +29,8 @@ from duplex.train.presets import Preset
 from duplex.train.pronunciation import world_lexicon
 from duplex.train.scenarios import load_pools
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import AUDIO_START, DialogueWriter, write_out_attention
+from duplex.train.text_llm import DialogueWriter, write_out_attention
+from duplex.train.tokenizer import AUDIO_START
 from duplex.train.warm_start import WarmStart
 
 STAGES = ("data", "text", "ctc", "adapter", "soup", "heard", "state", "codec", "speech", "export")

@@ -1,4 +1,4 @@
-"""Stage 1: the tokenizer and the text LLM, a small Qwen2 trained on dialogues of the world.
+"""Stage 1: the text LLM, a small Qwen2 trained on dialogues of the world.
 
 A user turn is seen in two forms: as plain text, and as a stream of 80 ms positions in which a recogniser would
 write it, pieces with blanks between and around them. The second is what the adapter will produce from speech, so
@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import random
-import re
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,19 +24,14 @@ from duplex.model.chat import ChatFormat
 from duplex.model.llm import load_tokenizer
 from duplex.train.hearing import Heard, Mishearing, blurred, pieces_said
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
+from duplex.train.tokenizer import AUDIO_START, BLANK, ROLE, SPECIALS, WORD_START, make_tokenizer
 from duplex.train.workers import in_processes
-from duplex.train.world import Dialogue, all_replies, answer_is_right, sample_dialogue
+from duplex.train.world import Dialogue, answer_is_right, sample_dialogue
 from duplex.train.world.phrasing import HESITATIONS
 
-BLANK = "<|blank|>"
-AUDIO_START = "<|audio|>"
-SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", BLANK, AUDIO_START, "\n")
-ROLE = "You are a friendly voice assistant."
 TEMPLATE = f"<|im_start|>system\n{ROLE}<|im_end|>\n<|im_start|>user\n<audio><|im_end|>\n<|im_start|>assistant\n"
 IGNORED = -100
 TOKENS_PER_BATCH = 4096
-VOCABULARY_ROUNDS = 6  # in which frequent words take the places of rare pieces; the last ones change little
-WORD_START = "\u2581"  # of a piece that begins a word
 PAUSED = 0.3  # of the spoken turns have a pause or two inside, of up to a second,
 HESITATION_SHARE = 0.4  # of them after one of
 RESTART_SHARE = 0.25  # of them say up to three words again
@@ -63,72 +54,6 @@ class TextLlmDims:
     kv_heads: int = 2
     feed_forward: int = 640
     max_positions: int = 4096
-
-
-def make_tokenizer(folder: Path, vocabulary: int, seed: int, *, dialogues: int = 30_000) -> None:
-    """Train a SentencePiece unigram model on world text and save it as a Hugging Face tokenizer."""
-    import sentencepiece
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    rng = random.Random(seed)
-    lines = [ROLE, "user", "assistant", "system"] * 50
-    for _ in range(dialogues):
-        for turn in sample_dialogue(rng, "train").turns:
-            lines += [turn.user, turn.reply]
-    lines += all_replies(rng, 5000)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        text = Path(scratch) / "text.txt"
-        text.write_text("\n".join(lines))
-        sentencepiece.SentencePieceTrainer.train(
-            input=str(text),
-            model_prefix=str(Path(scratch) / "model"),
-            vocab_size=vocabulary - len(SPECIALS),
-            model_type="unigram",
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            bos_id=-1,
-            eos_id=-1,
-            unk_id=0,
-            max_sentencepiece_length=12,
-            minloglevel=2,
-        )
-        model = sentencepiece.SentencePieceProcessor(model_file=str(Path(scratch) / "model.model"))
-        pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(model.get_piece_size())]
-    words = Counter(word for line in lines for word in re.findall(r"[A-Za-z'-]+", line))
-    tokenizer = Tokenizer(models.Unigram(_with_frequent_words(pieces, words), unk_id=0))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
-    make: Any = PreTrainedTokenizerFast
-    fast = make(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    fast.add_special_tokens({"additional_special_tokens": list(SPECIALS[1:])})
-    fast.save_pretrained(folder)
-
-
-def _with_frequent_words(pieces: Sequence[tuple[str, float]], words: Counter[str]) -> list[tuple[str, float]]:
-    """Let frequent words that a unigram model cuts up take the places of the pieces that are needed least.
-
-    `pieces` are of a unigram model, with their log probabilities, the unknown one first; `words` say how often each is
-    said. What has one character stays, so that everything can be written.
-    """
-    from tokenizers import models
-
-    places = list(pieces)
-    for _ in range(VOCABULARY_ROUNDS):  # a piece that goes makes others needed more
-        model = models.Unigram(places, unk_id=0)
-        cuts = {word: [token.id for token in model.tokenize(WORD_START + word)] for word in words}
-        needed = Counter[int]()
-        for word, ids in cuts.items():
-            needed.update(dict.fromkeys(ids, words[word]))
-        free = sorted((i for i in range(1, len(places)) if len(places[i][0]) > 1), key=lambda i: needed[i])
-        cut = sorted((word for word, ids in cuts.items() if len(ids) > 1), key=lambda word: (-words[word], word))
-        swaps = [(word, place) for word, place in zip(cut, free, strict=False) if words[word] > 2 * needed[place]]
-        if not swaps:
-            break
-        for word, place in swaps:
-            places[place] = WORD_START + word, math.log(words[word] / words.total())
-    return places
 
 
 def new_model(dims: TextLlmDims, tokenizer: Any) -> Any:
@@ -435,17 +360,16 @@ def run(
         }
 
     misheard = DialogueWriter(tokenizer, Mishearing(seed))
-    first = seed + steps_done(folder)
 
-    def made(part: int) -> Iterator[Batch]:
-        mine = first + 1_000_000 * part
-        written = batches(written_examples(misheard, mine), TOKENS_PER_BATCH, mine)
-        if not heard:
-            return written
-        return mixed(written, batches(heard_examples(writer, heard, mine), TOKENS_PER_BATCH, mine), HEARD_SHARE, mine)
+    def made(own_seed: int) -> Iterator[Batch]:
+        data = batches(written_examples(misheard, own_seed), TOKENS_PER_BATCH, own_seed)
+        if heard:
+            recorded = batches(heard_examples(writer, heard, own_seed), TOKENS_PER_BATCH, own_seed)
+            data = mixed(data, recorded, HEARD_SHARE, own_seed)
+        return data
 
     train(
-        "text-llm", model, in_processes(made, workers), loss_of, folder, options,
+        "text-llm", model, in_processes(made, seed + steps_done(folder), workers), loss_of, folder, options,
         device=device, evaluate=evaluate, evaluate_every=800,
     )  # fmt: skip
     model.to(torch.bfloat16).save_pretrained(llm_folder)

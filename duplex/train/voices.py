@@ -6,7 +6,6 @@ All audio here is mono float32 in [-1, 1] at 16 kHz.
 import functools
 import io
 import random
-import re
 import shutil
 import subprocess
 import tempfile
@@ -22,7 +21,10 @@ import numpy.typing as npt
 import torch
 from torchaudio.transforms import Resample  # type: ignore[import-untyped, unused-ignore]
 
+from duplex.train.accents import ACCENTS, accented
+
 SAMPLE_RATE = 16_000
+ACCENTED_SHARE = 0.6  # of espeak's voices in training
 
 Pcm = npt.NDArray[np.float32]
 Engine = Literal["flite", "espeak", "rhvoice", "pico", "festival"]
@@ -52,7 +54,7 @@ class Voice:
     `name` is the engine's own ("slt", "en-us+f3"). `speed` multiplies the normal speaking rate (1.0 is about 150 words
     per minute). `pitch` is 0..99, 50 the voice's own, and ignored by flite's rms and festival. `tract` above one shortens
     the vocal tract, raising pitch and formants together, and leaves the duration alone. `gain_db` is applied last.
-    `accent` other than 0 makes espeak say some sounds as their neighbours, always the same ones (see accented).
+    `accent` other than 0 makes espeak say some sounds as their neighbours, always the same ones (see accents.py).
     """
 
     engine: Engine
@@ -157,7 +159,7 @@ def sample_voice(rng: random.Random, voices: Sequence[Voice], natural_share: flo
         speed=rng.uniform(0.75, 1.25),
         pitch=rng.randint(20, 80),
         tract=rng.choice((1.0, 1.0, rng.uniform(0.93, 1.08))),
-        accent=rng.randrange(1, _ACCENTS) if accents and rng.random() < _ACCENTED_SHARE else 0,
+        accent=rng.randrange(1, ACCENTS) if accents and rng.random() < ACCENTED_SHARE else 0,
     )
 
 
@@ -206,46 +208,6 @@ def _run_flite(text: str, voice: Voice) -> tuple[Pcm, int]:
 def phones_of(text: str, voice: Voice) -> list[str]:
     """The phones with which a voice of flite says a text, silences ("pau") included. Raises SynthesisError."""
     return _run(["flite", "-voice", voice.name, "-ps", "-t", text, "none"]).decode().split()
-
-
-# Sounds of espeak's English, and what accents make of them. A pair of letters that is one sound stands for itself.
-_NEIGHBOURS: Mapping[str, Sequence[str]] = {
-    **{"a": ("aa", "E", "a:", "A:"), "aa": ("a", "E", "a:"), "A:": ("a:", "O:", "0", "a"), "0": ("O", "O:", "A:", "a")},
-    **{"E": ("e", "I", "a"), "I": ("i", "E", "@", "e"), "I2": ("i", "@", "I"), "i": ("I", "i:", "e"), "i:": ("i", "I", "e:")},
-    **{"V": ("a", "@", "U", "E", "O"), "U": ("u", "u:", "V"), "u:": ("U", "u", "i:", "oU"), "O:": ("O", "o:", "0", "A:")},
-    **{"3:": ("e:", "E@", "IR", "V", "U@"), "3": ("@", "V", "a#"), "@": ("V", "a#", "E"), "a#": ("@", "a", "E"), "@2": ("i", "V")},
-    **{"eI": ("e:", "E", "aI", "i@"), "aI": ("a:", "OI", "eI", "VI"), "aU": ("u:", "O:", "VU", "a:"), "OI": ("aI", "O:", "oI")},
-    **{"oU": ("o:", "O:", "@U", "u:"), "e@": ("E:", "e:", "i@"), "i@": ("i:", "e@"), "i@3": ("i:@", "e@"), "aI@": ("a:", "aIa#")},
-    **{"A@": ("A:r", "a:r", "a:", "A:"), "O@": ("O:r", "o:", "O:"), "o@": ("o:r", "O:", "U@"), "U@": ("u:r", "O:", "o@")},
-    **{"@L": ("El", "Ul", "@l"), "e": ("E", "eI"), "o": ("O", "oU"), "o:": ("oU", "O:"), "aI3": ("a:", "aIa#")},
-}  # fmt: skip
-_CONSONANTS: Mapping[str, Sequence[str]] = {
-    **{"T": ("t", "f", "s"), "D": ("d", "z", "v"), "N": ("n",), "h": ("",), "v": ("w", "f"), "w": ("v",), "z": ("s",)},
-    **{pair: (pair,) for pair in ("tS", "dZ", "t#", "t[", "r-")},
-}
-_SOUND = re.compile("|".join(map(re.escape, sorted({**_NEIGHBOURS, **_CONSONANTS}, key=len, reverse=True))))
-_ACCENTS = 1_000_000
-_ACCENTED_SHARE = 0.6  # of espeak's voices in training
-_VOWELS_MOVED = (0.1, 0.6)  # from light accents to heavy ones
-_CONSONANTS_MOVED = 0.12
-
-
-def accented(phonemes: str, accent: int) -> str:
-    """Phonemes in espeak's notation as someone says them whose vowels, and a few consonants, moved to a neighbour.
-
-    What moves where depends on `accent` alone. So do the Scots' and Barbadians' differ from the Londoners', and a
-    recogniser that has heard thousands of such accents follows one that it has not.
-    """
-    rng = random.Random(accent)
-    share = rng.uniform(*_VOWELS_MOVED)
-    said = {
-        **{sound: rng.choice(others) if rng.random() < share else sound for sound, others in _NEIGHBOURS.items()},
-        **{
-            sound: rng.choice(others) if rng.random() < _CONSONANTS_MOVED else sound
-            for sound, others in _CONSONANTS.items()
-        },
-    }
-    return _SOUND.sub(lambda found: said[found.group()], phonemes)
 
 
 def _run_espeak(text: str, voice: Voice) -> tuple[Pcm, int]:

@@ -8,24 +8,26 @@ from typing import TypeVar
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 QUEUED = 4  # batches that a worker makes ahead
+APART = 1_000_000_000  # between the seeds of two workers, which steps done and runs are added to
 
 T = TypeVar("T")
 
 
 class _Endless(IterableDataset[T]):
-    def __init__(self, make: Callable[[int], Iterator[T]]) -> None:
+    def __init__(self, make: Callable[[int], Iterator[T]], seed: int) -> None:
         self._make = make
+        self._seed = seed
 
     def __iter__(self) -> Iterator[T]:
         worker = get_worker_info()
-        return self._make(0 if worker is None else worker.id)
+        return self._make(self._seed + APART * (0 if worker is None else worker.id))
 
 
-def in_processes(make: Callable[[int], Iterator[T]], workers: int) -> Iterator[T]:
-    """What the endless `make(part)` yields for part 0 to `workers` - 1, by turns, each in a process of its own.
+def in_processes(make: Callable[[int], Iterator[T]], seed: int, workers: int) -> Iterator[T]:
+    """What the endless `make(seed)` yields in `workers` processes by turns, each with a seed of its own.
 
-    With 0 workers, `make(0)` in this process. A worker that fails raises its error here.
+    With 0 workers, `make(seed)` in this process. A worker that fails raises its error here.
     """
     if workers == 0:
-        return make(0)
-    return iter(DataLoader(_Endless(make), batch_size=None, num_workers=workers, prefetch_factor=QUEUED))
+        return make(seed)
+    return iter(DataLoader(_Endless(make, seed), batch_size=None, num_workers=workers, prefetch_factor=QUEUED))

@@ -12,7 +12,7 @@ import transformers
 
 from duplex.core.errors import CheckpointError
 from duplex.model.llm import CausalLanguageModel, load_tokenizer
-from duplex.train.text_llm import make_tokenizer
+from duplex.train.tokenizer import make_tokenizer
 from tests.model.conftest import LLM
 
 VOCABULARY = {"vocab_size": 512, "bos_token_id": 500, "eos_token_id": 502, "pad_token_id": 500}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from duplex.model.llm import load_tokenizer
-from duplex.train.text_llm import make_tokenizer
+from duplex.train.tokenizer import make_tokenizer
 
 LLM = Path(__file__).parent.parent / "data" / "fixtures" / "llm_tiny"
 

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
 from duplex.core.types import SamplingParams
+from duplex.core.words import plain_words
 from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Conversation
 from duplex.model.adapter import Adapter, AdapterDims
@@ -27,7 +28,7 @@ from duplex.model.encoder import EncoderDims
 from duplex.model.lexicon import BYTES, Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
-from duplex.train import codec_stage
+from duplex.train import codec_stage, hearing_errors
 from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import main
 from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
@@ -61,7 +62,8 @@ from duplex.train.scenarios import DONT_CARE, load_pools
 from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import DialogueWriter, _with_frequent_words, batches, heard_examples
+from duplex.train.text_llm import DialogueWriter, batches, heard_examples
+from duplex.train.tokenizer import with_frequent_words
 from duplex.train.warm_start import WarmStart
 
 
@@ -270,15 +272,41 @@ def test_the_soup_is_the_mean_of_its_runs_and_of_what_they_began_with(trained):
     assert mean.keys() == parts[0].keys()
 
 
-def test_workers_make_what_is_learned_from(trained):
-    """The same stages with batches from two processes: they run, and each process makes other ones."""
+def test_workers_make_what_is_learned_from(trained, tmp_path):
+    """Batches from two processes train the stages that take them."""
     work, out = trained
-    pipeline = Pipeline(PRESETS["smoke"], work, out, seed=1, device="cpu", workers=2)
-    options = LoopOptions(steps=4, learning_rate=1e-3)
-    pipeline._hearing("hearing_with_workers", "ctc", options, seed=1)
-    losses = [line.split(",") for line in (work / "hearing_with_workers" / "log.csv").read_text().splitlines()]
-    assert all(math.isfinite(float(value)) for _, _, value in losses)
-    assert steps_done(work / "hearing_with_workers") == 4
+    steps = {"text_llm": 4, "ctc": 4, "adapter": 2, "heard": 2, "state": 2}
+    shutil.copytree(work, tmp_path / "work")
+    for folder in steps:
+        shutil.rmtree(tmp_path / "work" / folder)
+    pipeline = Pipeline(PRESETS["smoke"], tmp_path / "work", out, seed=1, device="cpu", workers=2)
+    for stage in ("text", "ctc", "adapter", "heard", "state"):
+        pipeline.run(stage)
+    for folder, count in steps.items():
+        rows = [line.split(",") for line in (tmp_path / "work" / folder / "log.csv").read_text().splitlines()]
+        assert all(math.isfinite(float(value)) for _, _, value in rows)
+        assert steps_done(tmp_path / "work" / folder) == count
+
+
+def test_the_ears_words_are_counted_by_voice(trained, capsys):
+    work, out = trained
+    assert hearing_errors.main([str(work / "corpus" / "asr_test"), "--checkpoint", str(out), "--count", "6"]) == 0
+    clean = capsys.readouterr().out
+    assert "all " in clean
+    assert "in 6 utterances" in clean
+    assert hearing_errors.main([str(work / "nothing"), "--checkpoint", str(out)]) == 1
+    assert "no corpus shards" in capsys.readouterr().err
+    model = load_checkpoint(out, None)
+    clip = load_corpus(work / "corpus" / "asr_test")[0]
+    said = dataclasses.replace(clip, text=hearing_errors.heard_text(model, np.pad(clip.samples(), (3200, 6400))))
+    if said.text:
+        [(voice, wrong, words)] = hearing_errors.word_errors_by_voice(model, [said], None, 1)
+        assert (wrong, words) == (0, len(plain_words(said.text).split()))
+    [(voice, wrong, words)] = hearing_errors.word_errors_by_voice(
+        model, [dataclasses.replace(clip, text="xylo phone")], None, 1
+    )
+    assert clip.voice.startswith(f"{voice}:")
+    assert wrong >= 2 == words
 
 
 def test_frequent_words_take_the_places_of_rare_pieces():
@@ -290,7 +318,7 @@ def test_frequent_words_take_the_places_of_rare_pieces():
         ("\u2581car", -5.0),
     ]
     words = Counter({"came": 90, "car": 40, "tomato": 3, "more": 2})
-    places = _with_frequent_words(pieces, words)
+    places = with_frequent_words(pieces, words)
     assert [piece for piece, _ in places] == [*(piece for piece, _ in pieces[:-2]), "\u2581came", "\u2581car"]
     model = models.Unigram(places, unk_id=0)
     cut = {word: [token.value for token in model.tokenize("\u2581" + word)] for word in words}

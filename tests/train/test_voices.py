@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from duplex.train.accents import accented
 from duplex.train.plans import HELDOUT, TRAINING
 from duplex.train.pronunciation import lexicon_of
 from duplex.train.voices import (
@@ -20,7 +21,6 @@ from duplex.train.voices import (
     SilentSpeechError,
     SynthesisError,
     Voice,
-    accented,
     phones_of,
     sample_voice,
     synthesize,
