@@ -17,6 +17,8 @@ from duplex.core.words import plain_words, word_errors
 
 RATE = 16000  # Hz, what pocketsphinx's en-us model hears
 MARGIN_SAMPLES = 4000  # silence around what is to be recognised
+FRAMES_PER_SEC = 100  # of pocketsphinx
+FILLERS = ("SIL", "+NSN+", "+SPN+")
 ORDER = 3
 DISCOUNT = 0.5
 BACKOFF_FLOOR = 1e-4  # share of the mass kept for unseen words where a history was always followed by one
@@ -57,6 +59,43 @@ def arpa(sentences: Iterable[str], order: int = ORDER) -> str:
     return "\n".join([*lines, "", "\\end\\", ""])
 
 
+class Aligner:
+    """pocketsphinx's en-us acoustic model, told what is said: when does it hear which phone?"""
+
+    def __init__(self) -> None:
+        from pocketsphinx import Decoder
+
+        self._decoder = Decoder(loglevel="FATAL")
+
+    def phones(self, text: str, pcm: Float32, rate: int) -> list[tuple[str, float]]:
+        """Every phone of `text` in a recording, float32 [samples] at `rate` Hz, and how many seconds it lasts.
+
+        Empty where the text does not fit or holds a word that the dictionary does not know.
+        """
+        raw = _raw(pcm, rate)
+        words = plain_words(text)
+        if not words or any(self._decoder.lookup_word(word) is None for word in words.split()):
+            return []
+        self._decoder.set_align_text(words)
+        self._decode(raw)
+        if self._decoder.hyp() is None:
+            return []
+        self._decoder.set_alignment()  # of what was found, by phones
+        self._decode(raw)
+        phones = [phone for word in self._decoder.get_alignment() or () for phone in word]
+        return [(phone.name, phone.duration / FRAMES_PER_SEC) for phone in phones if phone.name not in FILLERS]
+
+    def _decode(self, raw: bytes) -> None:
+        self._decoder.start_utt()
+        self._decoder.process_raw(raw, full_utt=True)
+        self._decoder.end_utt()
+
+
+def _raw(pcm: Float32, rate: int) -> bytes:
+    wave = np.clip(resample(pcm, rate, RATE), -1.0, 1.0)
+    return (np.pad(wave, MARGIN_SAMPLES) * 32767).astype(np.int16).tobytes()
+
+
 class Recogniser:
     """pocketsphinx's en-us acoustic model, with its own language model or one of `sentences`."""
 
@@ -74,9 +113,8 @@ class Recogniser:
 
     def hear(self, pcm: Float32, rate: int) -> str:
         """The words in a recording, float32 [samples] at `rate` Hz."""
-        wave = np.clip(resample(pcm, rate, RATE), -1.0, 1.0)
         self._decoder.start_utt()
-        self._decoder.process_raw((np.pad(wave, MARGIN_SAMPLES) * 32767).astype(np.int16).tobytes(), full_utt=True)
+        self._decoder.process_raw(_raw(pcm, rate), full_utt=True)
         self._decoder.end_utt()
         best = self._decoder.hyp()
         return re.sub(r"\(\d+\)", "", best.hypstr) if best else ""

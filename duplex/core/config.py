@@ -97,6 +97,9 @@ class SessionConfig(_Checked):
     # A listener hums while somebody speaks: in a turn begun while the agent is silent, the odds of "ignore" against
     # the other verdicts are taken this many times. 1: the state head's word as it is.
     ignore_odds_in_silence: float = Field(default=0.25, gt=0, le=1)
+    # When the user has said nothing for so long since the agent was last heard, the agent says this, once (0: never).
+    silence_prompt_sec: float = Field(default=30.0, ge=0, le=600)
+    silence_prompt: str = Field(default="Are you still there?", min_length=1, max_length=200)
 
     def patched(self, patch: SessionPatch) -> SessionConfig:
         """These settings with the patch's applied."""
@@ -119,6 +122,8 @@ class SessionPatch(BaseModel):
     vad_threshold: float | None = Field(default=None, ge=0, le=1)
     vad_timeout_ms: int | None = Field(default=None, ge=200, le=10000)
     min_speech_ms: int | None = Field(default=None, ge=0, le=5000)
+    silence_prompt_sec: float | None = Field(default=None, ge=0, le=600)
+    silence_prompt: str | None = Field(default=None, min_length=1, max_length=200)
 
 
 class ModelConfig(_Checked):

@@ -101,6 +101,8 @@ class DialogueMachine:
     _onset: VoiceActivity = field(default_factory=VoiceActivity)
     _near_db: float = SILENT_DB  # level of the user's speech in the turn answered last
     _far_until: int = -FAR_PAUSE_CHUNKS - 1  # the last chunk with the agent's voice, or one far away
+    _waited_ms: int = 0  # for the user, since the agent was heard or a turn was open
+    _may_prompt: bool = False  # the agent has said something since it last asked whether the user is there
     _decided_until: int = 0  # chunks before this one belong to decided turns: never replayed
     _announced: Announce = field(default_factory=lambda: Announce(UserActivity.SILENT, AgentActivity.LISTENING, 0))
 
@@ -167,8 +169,9 @@ class DialogueMachine:
                 opened = UserTurn(0, event.index, voice=self._onset)
         if opened is None:
             self.user = UserActivity.SILENT
-            return []
+            return self._prompted(len(event.speech) * WINDOW_MS)
         self._onset = VoiceActivity()
+        self._waited_ms = 0
         self.turn = opened
         self.user = UserActivity.SPEAKING
         first = opened.first_chunk = max(self._decided_until, event.index - PREROLL_CHUNKS, 0)
@@ -184,6 +187,16 @@ class DialogueMachine:
             ]
         opened.number = self._next_turn()
         return [OpenTurn(opened.number, first, event.index)]
+
+    def _prompted(self, silent_ms: int) -> list[Action]:
+        """Ask once whether the user is still there, who has been silent for `silent_ms` more."""
+        self._waited_ms = 0 if self.reply is not None else self._waited_ms + silent_ms
+        patience_ms = self.config.silence_prompt_sec * 1000
+        if not self._may_prompt or not 0 < patience_ms <= self._waited_ms:
+            return []
+        prompt = SpeakText(self._next_turn(), self._begin_reply(answers_speech=False), self.config.silence_prompt)
+        self._may_prompt = False
+        return [prompt]
 
     def _far_away(self, voice: VoiceActivity, chunk: int) -> bool:
         """Whether a voice heard over the agent is much fainter than the user's own was: another one, or an echo.
@@ -266,6 +279,7 @@ class DialogueMachine:
 
     def _begin_reply(self, *, answers_speech: bool, turn: int | None = None) -> int:
         self.generation += 1
+        self._may_prompt = True
         self.reply = RunningReply(turn or self.turn_number, self.generation, answers_speech)
         return self.generation
 

@@ -217,6 +217,27 @@ def noise_burst(rng: np.random.Generator) -> Pcm:
     return _peaked(colored_noise(samples, rng, float(rng.uniform(0, 2))) * edges, rng.uniform(0.1, 0.5))
 
 
+def humming(rng: np.random.Generator) -> Pcm:
+    """A listener's "mm" or "mm-hm" with closed lips, which speech engines don't know: one or two gliding tones through
+    a nose.
+    """
+    base_hz = float(np.exp(rng.uniform(np.log(80.0), np.log(270.0))))
+    poles = [
+        (rng.uniform(200, 330), 60.0, 1.0),
+        (rng.uniform(850, 1250), 120.0, 0.12),
+        (rng.uniform(1900, 2700), 200.0, 0.05),
+    ]
+    two = rng.random() < 0.6
+    parts = [
+        _hummed(rng, base_hz * rng.uniform(0.8, 1.1), rng.uniform(0.09, 0.22) if two else rng.uniform(0.18, 0.6), poles)
+    ]
+    if two:
+        gap = int(rng.uniform(0.02, 0.12) * SAMPLE_RATE)
+        breathed = band_limit(colored_noise(gap, rng, 1.0), 300.0, 4000.0) * np.float32(rng.uniform(0.0, 0.02))
+        parts += [breathed, _hummed(rng, base_hz * rng.uniform(0.9, 1.4), rng.uniform(0.14, 0.4), poles)]
+    return _peaked(np.concatenate(parts), rng.uniform(0.3, 0.9))
+
+
 EVENT_MAKERS: Mapping[str, Callable[[np.random.Generator], Pcm]] = {
     "cough": cough,
     "knocks": knocks,
@@ -236,6 +257,27 @@ def _burst(rng: np.random.Generator, duration_sec: float, low_hz: float, high_hz
     voicing = 0.3 * np.sin(2 * np.pi * rng.uniform(80, 180) * np.arange(samples) / SAMPLE_RATE)
     noise = band_limit(colored_noise(samples, rng, 0.7), low_hz, high_hz)
     return _peaked((noise + voicing) * envelope, rng.uniform(0.3, 0.9))
+
+
+def _hummed(
+    rng: np.random.Generator, pitch_hz: float, duration_sec: float, poles: list[tuple[float, float, float]]
+) -> Pcm:
+    """One voiced sound whose pitch glides by up to a fifth; `poles`: frequency, width and weight of resonances."""
+    samples = int(duration_sec * SAMPLE_RATE)
+    along = np.linspace(0.0, 1.0, samples)
+    bend = rng.uniform(-0.15, 0.15) * np.sin(np.pi * along)
+    wobble = np.interp(along, np.linspace(0.0, 1.0, 12), rng.normal(0.0, 0.012, 12))
+    pitch = pitch_hz * 2 ** (rng.uniform(-0.6, 0.6) * (along - 0.5) + bend + wobble)
+    phase = 2 * np.pi * np.cumsum(pitch) / SAMPLE_RATE
+    wave = np.zeros(samples)
+    for harmonic in range(1, int(3500 / pitch_hz)):
+        frequency = harmonic * pitch_hz
+        passed = sum(weight / (1 + ((frequency - at) / width) ** 2) for at, width, weight in poles)
+        wave += (passed + 0.01) * harmonic**-0.5 * np.sin(harmonic * phase + rng.uniform(0, 6.28))
+    attack, release = rng.uniform(0.15, 0.4), rng.uniform(0.25, 0.6)
+    envelope = np.minimum(1.0, np.minimum(along / attack, (1.0 - along) / release))
+    hummed: Pcm = (_unit(wave) * np.sin(np.pi / 2 * envelope) ** 2).astype(np.float32)
+    return hummed
 
 
 def _ping(rng: np.random.Generator, frequency_hz: float, decay_sec: float) -> Pcm:

@@ -1,4 +1,6 @@
-"""How a voice delivers its sentences: how steady its level is, and how long it rests at the marks inside of them."""
+"""How a voice delivers its sentences: how steady its level is, how long it rests at the marks inside of them, and whether
+their first and last sounds are whole.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,11 @@ from statistics import median, pstdev
 
 import numpy as np
 
+from duplex.audio.recogniser import Aligner
 from duplex.train.augment import Pcm, speech_level
 
 FRAME_SEC = 0.01
+CUT_BELOW = 0.5  # of the length that a sound has in the voice learned from
 PAUSE_BELOW_LOUD_DB = 30.0  # a frame this far below the loud ones is silent
 
 Said = tuple[str, Pcm, int]  # text, samples in [-1, 1], samples a second
@@ -38,3 +42,22 @@ def delivery(said: Sequence[Said]) -> dict[str, float | None]:
         "pause_at_marks_sec": round(median(pauses[True]), 3) if pauses[True] else None,
         "pause_elsewhere_sec": round(median(pauses[False]), 3) if pauses[False] else None,
     }
+
+
+def outer_phones(said: Sequence[Said], source: Sequence[Said]) -> dict[str, float | None]:
+    """Shares of the sentences whose first and last phone last less than half as long as in the source voice.
+
+    `source`: the same sentences in the voice that was learned from. Left out: what cannot be aligned in both.
+    """
+    aligner = Aligner()
+    pairs = [
+        (ours, theirs)
+        for one, other in zip(said, source, strict=True)
+        if (ours := aligner.phones(*one)) and (theirs := aligner.phones(*other))
+    ]
+
+    def share(position: int) -> float | None:
+        cut = [ours[position][1] < CUT_BELOW * theirs[position][1] for ours, theirs in pairs]
+        return round(sum(cut) / len(cut), 4) if cut else None
+
+    return {"first_phone_cut": share(0), "last_phone_cut": share(-1)}

@@ -22,7 +22,7 @@ from duplex.engine.steps import PrefillStep, ReplyStep, StepFailure
 from duplex.train.augment import augment
 from duplex.train.calibration import calibration
 from duplex.train.corpus import Utterance
-from duplex.train.delivery import delivery
+from duplex.train.delivery import delivery, outer_phones
 from duplex.train.scenarios import ClipPools
 from duplex.train.voices import AGENT_VOICE, synthesize
 from duplex.train.world import Turn, all_replies, answer_is_right
@@ -120,6 +120,7 @@ def evaluate(
         figures[f"source_voice_word_error{name}"] = recogniser.word_error_rate(source)
     for name, voice in (("reply", made), ("source_voice", source)):
         figures |= {f"{name}_{key}": value for key, value in delivery(voice).items()}
+    figures |= {f"reply_{key}": value for key, value in outer_phones(made, source).items()}
     audio = sum(len(r.answer.pcm) for r in clean) / rate
     compute = sum(r.answer.stage_ms.get("reply", 0) + r.answer.stage_ms.get("speak", 0) for r in clean) / 1000
     figures["speaking_real_time_factor"] = round(compute / max(audio, 1e-9), 4)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from duplex.train.augment import background, degrade, with_peak
+from duplex.train.augment import background, degrade, humming, with_peak
 from duplex.train.corpus import Utterance, load_backchannels, load_corpus, load_noises, load_split_turns
 from duplex.train.voices import SAMPLE_RATE, Pcm
 from duplex.train.world import Turn
@@ -42,6 +42,7 @@ _KIND_WEIGHTS: dict[Kind, float] = {
     "noise": 0.05,
     "background_speech": 0.07,
 }
+_HUMMED_SHARE = 0.2  # of backchannels, with closed lips; the engines' "mm-hm" is a word
 _SHORT_TURN_SHARE = 0.5  # of single turns: "hello" is over as soon as it is begun, and rare among clips
 _SHORT_TURN_WORDS = 2
 _NOT_A_TURN = frozenset({"unclear.unfinished"})  # half a sentence is a pause here, never an end
@@ -146,14 +147,14 @@ def _turn(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
 
 
 def _single(rng: random.Random, pools: ClipPools, spoken: Utterance, strength: float) -> Scenario:
-    pcm, start, end = _timeline(rng, pools, [_at_speech_level(rng, spoken)], strength)
+    pcm, start, end = _timeline(rng, pools, [_at_speech_level(rng, spoken.samples())], strength)
     labels = label_chunks(len(pcm), end, RESPOND)
     return Scenario("turn", spoken.context, pcm, labels, spoken.text, start, end, turn=spoken.turn)
 
 
 def _paused(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
     parts = rng.choice(pools.split_turns)
-    pcm, start, end = _timeline(rng, pools, [_at_speech_level(rng, part) for part in parts], strength)
+    pcm, start, end = _timeline(rng, pools, [_at_speech_level(rng, part.samples()) for part in parts], strength)
     labels = label_chunks(len(pcm), end, RESPOND)
     text = " ".join(part.text for part in parts)
     return Scenario("paused", parts[0].context, pcm, labels, text, start, end, turn=parts[0].turn)
@@ -165,8 +166,12 @@ def _barge_in(rng: random.Random, pools: ClipPools, strength: float) -> Scenario
 
 
 def _backchannel(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
-    clip = rng.choice(pools.backchannels)
-    return _ignored(rng, pools, "backchannel", _at_speech_level(rng, clip), clip.text, strength)
+    if rng.random() < _HUMMED_SHARE:
+        sound, text = humming(np.random.default_rng(rng.getrandbits(64))), "mm"
+    else:
+        clip = rng.choice(pools.backchannels)
+        sound, text = clip.samples(), clip.text
+    return _ignored(rng, pools, "backchannel", _at_speech_level(rng, sound), text, strength)
 
 
 def _noise(rng: random.Random, pools: ClipPools, strength: float) -> Scenario:
@@ -229,8 +234,8 @@ def _silence(rng: random.Random, length_sec: tuple[float, float]) -> Pcm:
     return np.zeros(int(rng.uniform(*length_sec) * SAMPLE_RATE), np.float32)
 
 
-def _at_speech_level(rng: random.Random, clip: Utterance) -> Pcm:
-    return with_peak(clip.samples(), 10 ** (rng.uniform(*_SPEECH_PEAK_DB) / 20))
+def _at_speech_level(rng: random.Random, pcm: Pcm) -> Pcm:
+    return with_peak(pcm, 10 ** (rng.uniform(*_SPEECH_PEAK_DB) / 20))
 
 
 def _interrupted(rng: random.Random, context: tuple[Turn, ...]) -> tuple[Turn, ...]:

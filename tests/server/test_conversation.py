@@ -158,6 +158,25 @@ async def test_a_mute_client_hears_the_answer_all_the_same(app: App) -> None:
         await client.until("text", final=True)
 
 
+async def test_a_user_who_falls_silent_is_asked_and_the_question_is_remembered(app: App, engine: FakeEngine) -> None:
+    engine.reply_text = "one answer"
+    async with connected(app.port) as client:
+        await client.hello(session={"silence_prompt_sec": 0.8, "silence_prompt": "still there"})
+        await client.speak(QUESTION)
+        await client.until("text", final=True, turn=1)
+        await client.until("state", agent="listening")
+        await client.speak(chunks(*[SILENCE] * 6))
+        await client.until("text", final=True, turn=2)
+        asked = "".join(event["delta"] for event in client.of("text") if event["turn"] == 2)
+        assert asked.strip() == "still there"
+        session = next(iter(app.registry._seats.values())).session
+        assert (
+            engine.contents(session._line.committed).count(3.0) == 2 * 2
+        )  # two suffixes: both are in the conversation
+        await client.speak(QUESTION)
+        await client.until("text", final=True, turn=3)
+
+
 async def test_typed_turns_and_dictated_words(app: App, engine: FakeEngine) -> None:
     async with connected(app.port) as client:
         await client.hello()

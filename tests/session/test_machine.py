@@ -435,6 +435,52 @@ def test_dictated_words_take_the_floor_back_from_who_has_interrupted(telling: Ta
     assert actions == [DropTurn(2, taken=True), SpeakText(3, telling.machine.generation, "hi")]
 
 
+@pytest.fixture
+def patient(talk: Talk) -> Talk:
+    """Asks after 1.6 s of silence, ten chunks."""
+    talk.machine.config = SessionConfig(silence_prompt_sec=1.6, silence_prompt="Hello?")
+    return talk
+
+
+def test_a_user_who_says_nothing_is_asked_once(patient: Talk) -> None:
+    generation = patient.answered()
+    assert patient.hear(*[SILENCE] * 20) == []  # the agent is still heard
+    patient.machine.handle(ReplyEnded(generation))
+    assert patient.hear(*[SILENCE] * 9) == []
+    assert patient.hear(SILENCE) == [SpeakText(2, generation + 1, "Hello?")]
+    patient.machine.handle(ReplyEnded(generation + 1))
+    assert patient.hear(*[SILENCE] * 40) == []
+    assert isinstance(patient.hear(SPEECH)[0], OpenTurn)
+
+
+def test_who_speaks_up_is_waited_for_anew(patient: Talk) -> None:
+    patient.machine.handle(ReplyEnded(patient.answered()))
+    patient.hear(*[SILENCE] * 9, SPEECH)
+    patient.judge(IGNORE)
+    assert patient.hear(*[SILENCE] * 9) == []
+    assert isinstance(patient.hear(SILENCE)[0], SpeakText)
+
+
+def test_nobody_is_asked_before_a_word_was_said(patient: Talk) -> None:
+    assert patient.hear(*[SILENCE] * 40) == []
+
+
+def test_a_question_can_be_asked_over_the_prompt(patient: Talk) -> None:
+    patient.machine.handle(ReplyEnded(patient.answered()))
+    (prompt,) = patient.hear(*[SILENCE] * 10)
+    assert isinstance(prompt, SpeakText)
+    patient.machine.handle(ReplyStarted(prompt.generation))
+    patient.machine.handle(ReplyAudible(prompt.generation))
+    patient.hear(SPEECH, SPEECH, SILENCE)
+    assert patient.judge(RESPOND)[0] == CutReply(prompt.generation, CutReason.USER)
+
+
+def test_silence_may_go_on_for_ever(talk: Talk) -> None:
+    talk.machine.config = SessionConfig(silence_prompt_sec=0)
+    talk.machine.handle(ReplyEnded(talk.answered()))
+    assert talk.hear(*[SILENCE] * 400) == []
+
+
 def test_a_failed_reply_ends_where_it_was_heard_to(talk: Talk) -> None:
     generation = talk.answered()
     assert work(talk.machine.handle(ReplyFailed(generation - 1))) == []

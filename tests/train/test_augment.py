@@ -107,6 +107,17 @@ def test_events_are_short_sounds(name: str, rng: np.random.Generator) -> None:
         assert 0.01 < np.abs(event).max() <= 1.0
 
 
+def test_humming_is_voiced_and_has_the_lips_closed(rng: np.random.Generator) -> None:
+    for _ in range(20):
+        hum = effects.humming(rng)
+        assert hum.dtype == np.float32
+        assert 0.15 < len(hum) / SAMPLE_RATE < 0.9
+        assert 0.2 < np.abs(hum).max() <= 1.0
+        power = np.square(np.abs(np.fft.rfft(hum)))
+        hz = np.fft.rfftfreq(len(hum), 1 / SAMPLE_RATE)
+        assert power[(hz > 60) & (hz < 700)].sum() > 0.8 * power.sum()
+
+
 def test_babble_mixes_voices(rng: np.random.Generator) -> None:
     mix = effects.babble(8000, rng, [_tone(300.0), _tone(500.0, 0.3)])
     assert len(mix) == 8000

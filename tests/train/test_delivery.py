@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from duplex.train.delivery import delivery, longest_pause_sec
+from duplex.train.delivery import delivery, longest_pause_sec, outer_phones
+from duplex.train.voices import AGENT_VOICE, synthesize
 
 RATE = 16000
 
@@ -31,3 +32,17 @@ def test_a_voice_is_judged_by_level_and_by_pauses_at_marks() -> None:
     assert figures["pause_elsewhere_sec"] == 0.0
     assert figures["level_deviation_db"] == pytest.approx(6.02 * np.std([1, 0, 1]), abs=0.05)
     assert delivery([]) == {"level_deviation_db": None, "pause_at_marks_sec": None, "pause_elsewhere_sec": None}
+
+
+@pytest.mark.parametrize(("first", "last", "cut"), [(0, 0, (0.0, 0.0)), (0, 2800, (0.0, 1.0)), (3200, 0, (1.0, 0.0))])
+def test_a_sound_that_is_cut_is_told(first: int, last: int, cut: tuple[float, float]) -> None:
+    source = [
+        (text, synthesize(text, AGENT_VOICE), RATE) for text in ("Sheep and fish.", "Some of us.", "She has six.")
+    ]
+    said = [(text, pcm[first : len(pcm) - last], rate) for text, pcm, rate in source]
+    assert outer_phones(said, source) == {"first_phone_cut": cut[0], "last_phone_cut": cut[1]}
+
+
+def test_what_cannot_be_aligned_tells_nothing() -> None:
+    said = [("Xyzzyx.", tone(0.5), RATE), ("...", tone(0.5), RATE)]
+    assert outer_phones(said, said) == {"first_phone_cut": None, "last_phone_cut": None}
