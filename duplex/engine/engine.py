@@ -178,7 +178,7 @@ class TorchEngine:
         caches = [StreamCaches() if step.first else step.branch.stream.copy() for step in steps]
         chunk = torch.stack([step.features for step in steps]).to(self._device, self.llm.dtype)
         encoded = self.model.encoder.chunk(chunk, caches)
-        adapted = self.model.adapter.chunk(encoded, caches)
+        adapted, cues = self.model.adapter.split(self.model.adapter.chunk(encoded, caches))
         if self.model.adapter.dims.pieces:
             adapted = as_pieces(adapted, cast(Tensor, self.model.llm.embedding.weight))
         rows = [
@@ -189,6 +189,8 @@ class TorchEngine:
         with restored_on_error(branches):
             hidden = self.llm.forward(self.branches, branches, rows)
             logits = self.model.state_head(torch.stack([h[-1] for h in hidden])).float()
+            if self.model.adapter.dims.cues:
+                logits = logits + cues[:, -1].float()
         for step, cache in zip(steps, caches, strict=True):
             step.branch.stream = cache
         probs = torch.softmax(logits[:, :STATE_CLASSES], dim=-1)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from duplex.model.caches import StreamCaches
 
 NORM_EPS = 1e-3  # of both norms (fixture quirk 5)
+CUE_HIDDEN = 64
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class AdapterDims:
     norm: str = "layer"
     activation: str = "gelu"
     pieces: int = 0  # ours: size of the LLM's vocabulary that `as_pieces` mixes; 0 in official checkpoints
+    cues: int = 0  # ours: logits of the state head that the ears add to, past the LLM; 0 in official checkpoints
 
     @property
     def convolutions(self) -> int:
@@ -32,6 +34,8 @@ class AdapterDims:
 
 class Adapter(nn.Module):
     """[batch, frames, encoder_dim] -> [batch, frames / 2, llm_dim], or pieces + llm_dim where `as_pieces` reads it.
+
+    Where it has cues, these come last: `split` parts them from what the LLM reads.
 
     One strided convolution, or a plain one before it; each followed by a norm and an activation, then a linear
     projection. Causal: a convolution sees kernel - 1 earlier frames, zeros at the start of a stream.
@@ -53,11 +57,13 @@ class Adapter(nn.Module):
         self.project = nn.Linear(2 * width, dims.pieces or dims.llm_dim)
         if dims.pieces:
             self.rest = nn.Linear(2 * width, dims.llm_dim)
+        if dims.cues:
+            self.cues = nn.Sequential(nn.Linear(2 * width, CUE_HIDDEN), nn.GELU(), nn.Linear(CUE_HIDDEN, dims.cues))
         self._relu = two or dims.activation == "relu"
 
     def rest_parts(self) -> list[nn.Module]:
-        """The modules behind what is added to pieces; none where outputs are not read as pieces."""
-        return [self.rest] if self.dims.pieces else []
+        """The modules behind what is added to pieces and behind the cues; none in official checkpoints."""
+        return [*([self.rest] if self.dims.pieces else []), *([self.cues] if self.dims.cues else [])]
 
     def piece_parts(self) -> list[nn.Module]:
         """All other modules."""
@@ -79,7 +85,13 @@ class Adapter(nn.Module):
         cached.insert(0, x[..., -keep:])
         x = self._finish(self.conv1d2(x), self.bn2).transpose(1, 2)
         out = self.project(x)
-        return (torch.cat([out, self.rest(x)], dim=2) if self.dims.pieces else out), cached
+        added = [part(x) for part in self.rest_parts()]
+        return torch.cat([out, *added], dim=2), cached
+
+    def split(self, adapted: Tensor) -> tuple[Tensor, Tensor]:
+        """What the LLM reads of an output [..., width], and the cues [..., cues]."""
+        read = adapted.shape[-1] - self.dims.cues
+        return adapted[..., :read], adapted[..., read:]
 
     def _zeros(self, like: Tensor) -> list[Tensor]:
         widths = [self.dims.encoder_dim * 2, self.dims.encoder_dim]

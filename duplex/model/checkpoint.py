@@ -204,6 +204,10 @@ def _load_listening(folder: Path) -> _Listening:
             f"{folder / 'train.yaml'}: enc_out_dim {train.adapter.encoder_dim} differs from the encoder's "
             f"transformer-attention-dim {train.encoder.dim}"
         )
+    if train.adapter.cues not in (0, train.listening.states):
+        raise CheckpointError(
+            f"{folder / 'train.yaml'}: {train.adapter.cues} cues are not one for each of {train.listening.states} states"
+        )
     adapter = Adapter(train.adapter)
     load_module(adapter, source.take(ADAPTER), ADAPTER)
     entries = train.listening

@@ -66,6 +66,7 @@ class ModelConf(_Entries):
     activation: Literal["gelu", "relu"] = Field(default="relu", alias="activation_func")
     kernel: PositiveInt = Field(default=5, alias="kernel_size")
     pieces: NonNegativeInt = 0  # ours
+    cues: NonNegativeInt = 0  # ours
     encoder_dim: PositiveInt = Field(alias="enc_out_dim")
     llm_dim: PositiveInt = Field(alias="llm_embed_dim")
     prompts: PositiveInt = Field(alias="prompt_num")
@@ -104,7 +105,7 @@ class TrainConfig(_Entries):
     def adapter(self) -> AdapterDims:
         """Sizes and kind of the adapter."""
         m = self.listening
-        return AdapterDims(m.encoder_dim, m.llm_dim, m.kernel, m.norm, m.activation, m.pieces)
+        return AdapterDims(m.encoder_dim, m.llm_dim, m.kernel, m.norm, m.activation, m.pieces, m.cues)
 
 
 class DecoderEntries(_Entries):
@@ -273,6 +274,7 @@ def train_config(
             "prompt_num": prompts,
             "task_type": "prompt_finetune",
             **({"pieces": adapter.pieces} if adapter.pieces else {}),
+            **({"cues": adapter.cues} if adapter.cues else {}),
             **({} if interruption_class is None else {"interruption_class": interruption_class}),
         },
     }

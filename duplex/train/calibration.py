@@ -31,8 +31,8 @@ def calibration_error(probabilities: Tensor, happened: Tensor) -> float:
     return float(differences.abs().sum() / len(probabilities))
 
 
-def calibration(checkpoint: Path, pools: ClipPools, scenarios: int, seed: int) -> dict[str, float]:
-    """Calibration errors of the decision to respond and of interruptions, by chunk, over random timed turns."""
+def listening_half(checkpoint: Path) -> tuple[ListenModel, DialogueWriter]:
+    """What listens and decides in a checkpoint, as it was trained, and what writes its conversations."""
     warm = WarmStart(checkpoint)
     parts = warm.checkpoint
     writer = DialogueWriter(parts.llm.tokenizer)
@@ -40,6 +40,12 @@ def calibration(checkpoint: Path, pools: ClipPools, scenarios: int, seed: int) -
     adapter = Adapter(parts.adapter.dims)  # its own: a new model changes it before the weights are copied
     model = ListenModel(parts.encoder, heads, adapter, parts.llm.model, writer.encode(AUDIO_START)[0])
     warm.listen(model)
+    return model.eval(), writer
+
+
+def calibration(checkpoint: Path, pools: ClipPools, scenarios: int, seed: int) -> dict[str, float]:
+    """Calibration errors of the decision to respond and of interruptions, by chunk, over random timed turns."""
+    model, writer = listening_half(checkpoint)
     items = state_items(pools, writer, seed)
     judged = [model.judged([*itertools.islice(items, BATCH)], writer) for _ in range(max(1, scenarios // BATCH))]
     logits, wanted, interrupts = (torch.cat(column) for column in zip(*judged, strict=True))

@@ -90,8 +90,9 @@ class ListenModel(nn.Module):
         self.encoder = encoder
         self.heads = heads
         self.adapter = adapter
-        nn.init.zeros_(adapter.rest.weight)  # nothing beside the pieces until the state stage
-        nn.init.zeros_(adapter.rest.bias)
+        for part in (adapter.rest, *([adapter.cues[-1]] if adapter.dims.cues else [])):
+            for parameter in part.parameters():
+                nn.init.zeros_(parameter)  # nothing beside the pieces until the state stage
         table = llm.get_input_embeddings().weight
         self.prompt_embeddings = nn.Parameter(table[audio_start].detach().float().repeat(PROMPT_POSITIONS, 1).clone())
         self.state_head = nn.Linear(table.shape[1], STATE_CLASSES)
@@ -121,7 +122,7 @@ class ListenModel(nn.Module):
     def _rest_size(self, adapted: Tensor, lengths: list[int]) -> Tensor:
         """Mean square of what the adapter adds to the pieces, in units of the LLM's embeddings."""
         table = self.llm.get_input_embeddings().weight
-        rest = adapted[..., self.adapter.dims.pieces :].float()
+        rest = self.adapter.split(adapted)[0][..., self.adapter.dims.pieces :].float()
         rows = torch.cat([row[: length // 2] for row, length in zip(rest, lengths, strict=True)])
         return rows.square().mean() / table.float().square().mean() if rows.numel() else rest.sum()
 
@@ -141,14 +142,16 @@ class ListenModel(nn.Module):
         """
         features, lengths = pad_features([item.features for item in batch])
         adapted = self.adapter(self.encoder(features.to(self.prompt_embeddings.device)))
-        hidden, _, chunks = self._think(batch, writer, adapted, lengths.tolist())
-        row, position, wanted, interrupts = chunks.unbind(1)
-        return self.state_head(hidden[row, position]).float(), wanted, interrupts
+        spoken, cues = self.adapter.split(adapted)
+        hidden, _, chunks = self._think(batch, writer, spoken, lengths.tolist())
+        *_, wanted, interrupts = chunks.unbind(1)
+        return self._state_logits(hidden, cues, chunks), wanted, interrupts
 
     def _language_losses(
         self, batch: Sequence[Spoken], writer: DialogueWriter, adapted: Tensor, lengths: list[int]
     ) -> dict[str, Tensor]:
-        hidden, wanted, chunks = self._think(batch, writer, adapted, lengths)
+        spoken, cues = self.adapter.split(adapted)
+        hidden, wanted, chunks = self._think(batch, writer, spoken, lengths)
         picked = wanted != IGNORED
         losses = {}
         if bool(picked.any()):
@@ -157,27 +160,29 @@ class ListenModel(nn.Module):
         else:
             losses["reply"] = hidden.sum() * 0.0
         if len(chunks):
-            losses |= self._state_losses(hidden, chunks)
+            losses |= self._state_losses(self._state_logits(hidden, cues, chunks), chunks)
         return losses
 
     def _think(
         self, batch: Sequence[Spoken], writer: DialogueWriter, adapted: Tensor, lengths: list[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The LLM's hidden states [batch, n, llm_dim] over the conversations, the reply token that each position is to
-        predict [batch, n], and of every chunk [chunks, 4] row, position, wanted state, wanted interruption.
+        predict [batch, n], and of every chunk [chunks, 5] row, position, that of the adapter, wanted state, wanted
+        interruption.
         """
         device = adapted.device
         embedding = self.llm.get_input_embeddings()
         adapted = as_pieces(adapted, embedding.weight.float())
         rows, targets = [], []
-        chunks: list[tuple[int, int, int, int]] = []  # row, position, state, whether it interrupts
+        chunks: list[tuple[int, ...]] = []
         for index, item in enumerate(batch):
             before = embedding(torch.tensor(item.before, device=device)).float()
             audio = adapted[index, : lengths[index] // 2].float()
             parts = [before, self.prompt_embeddings, audio]
             start = len(item.before) + PROMPT_POSITIONS
             for chunk, (label, interrupts) in enumerate(zip(item.labels, item.interrupting, strict=True)):
-                chunks.append((index, start + POSITIONS_PER_CHUNK * (chunk + 1) - 1, label, interrupts))
+                last = POSITIONS_PER_CHUNK * (chunk + 1) - 1
+                chunks.append((index, start + last, last, label, interrupts))
             target = [IGNORED] * (start + len(audio))
             if item.reply is not None:
                 suffix, reply = list(writer.chat.suffix), writer.encode(item.reply)
@@ -188,12 +193,17 @@ class ListenModel(nn.Module):
         embeds = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         wanted = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(device)
         hidden = self.llm.model(inputs_embeds=embeds, use_cache=False).last_hidden_state
-        return hidden, wanted, torch.tensor(chunks, device=device, dtype=torch.long).reshape(-1, 4)
+        return hidden, wanted, torch.tensor(chunks, device=device, dtype=torch.long).reshape(-1, 5)
 
-    def _state_losses(self, hidden: Tensor, chunks: Tensor) -> dict[str, Tensor]:
-        """Decision and interruption after each of `chunks` [n, 4]: row, position, wanted state, wanted interruption."""
-        row, position, wanted, interrupts = chunks.unbind(1)
-        logits = self.state_head(hidden[row, position]).float()
+    def _state_logits(self, hidden: Tensor, cues: Tensor, chunks: Tensor) -> Tensor:
+        """Logits [chunks, 4] of the state head on the LLM's hidden states, with the adapter's cues if it has some."""
+        row, position, heard, *_ = chunks.unbind(1)
+        logits: Tensor = self.state_head(hidden[row, position]).float()
+        return logits + cues[row, heard].float() if self.adapter.dims.cues else logits
+
+    def _state_losses(self, logits: Tensor, chunks: Tensor) -> dict[str, Tensor]:
+        """Decision and interruption of each of `chunks` [n, 5] by `logits` [n, 4]."""
+        *_, wanted, interrupts = chunks.unbind(1)
         judged, spoken_over = wanted != IGNORED, interrupts != IGNORED
         states, wanted = logits[judged, :INTERRUPTION_CLASS], wanted[judged]
         interruption = F.binary_cross_entropy_with_logits(

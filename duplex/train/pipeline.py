@@ -245,6 +245,7 @@ class Pipeline:
             self.preset.llm.hidden,
             self.preset.adapter_kernel,
             pieces=len(self._tokenizer()),
+            cues=listen_stage.STATE_CLASSES,
         )
         torch.manual_seed(self.seed)
         model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.encode(AUDIO_START)[0])

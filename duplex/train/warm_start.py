@@ -61,8 +61,11 @@ class WarmStart:
         self._load(weights, model.encoder, "encoder")
 
     def listen(self, model: ListenModel) -> None:
-        """Adapter, prompt embeddings and state head; the encoder is the ctc stage's."""
-        self._copy(self.checkpoint.adapter, model.adapter, "adapter")
+        """Adapter, prompt embeddings and state head; the encoder is the ctc stage's. Cues that it lacks stay fresh."""
+        weights = dict(self.checkpoint.adapter.state_dict())
+        if not self.checkpoint.adapter.dims.cues:
+            weights |= {name: value for name, value in model.adapter.state_dict().items() if name.startswith("cues.")}
+        self._load(weights, model.adapter, "adapter")
         self._copy(self.checkpoint.state_head, model.state_head, "state head")
         with torch.no_grad():
             model.prompt_embeddings.copy_(self.checkpoint.prompt_embeddings)

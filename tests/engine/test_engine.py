@@ -25,6 +25,7 @@ from duplex.engine.steps import (
     SpeakStep,
     StepFailure,
 )
+from duplex.model.adapter import Adapter
 
 FIXTURES = Path(__file__).parent.parent / "data" / "fixtures"
 GREEDY = SamplingParams(max_text_tokens=40)
@@ -105,6 +106,22 @@ def test_interruptions_are_told_where_the_checkpoint_has_a_class_for_them(engine
     assert official.interruption is None
     assert 0.0 < ours.interruption < 1.0
     assert ours.probs == pytest.approx(official.probs)
+
+
+def test_cues_of_the_ears_are_added_to_the_state_heads_logits(engine, features):
+    adapter = Adapter(replace(engine.model.adapter.dims, cues=4)).eval().requires_grad_(False)
+    adapter.load_state_dict(engine.model.adapter.state_dict(), strict=False)
+    adapter.to(engine.llm.dtype)
+    with torch.no_grad():
+        adapter.cues[-1].weight.zero_()
+        adapter.cues[-1].bias.copy_(torch.tensor([0.0, 2.0, 0.0, 0.5]))
+    ours = TorchEngine(replace(engine.model, adapter=adapter, interruption_class=3), slots=1, max_length=64)
+    plain = TorchEngine(replace(engine.model, interruption_class=3), slots=1, max_length=64)
+    (was,), (now,) = (e.listen([ListenStep(e.branches.acquire(), features[0], True)]) for e in (plain, ours))
+    odds = np.array(was.probs) * np.exp([0.0, 2.0, 0.0])
+    np.testing.assert_allclose(now.probs, odds / odds.sum(), rtol=1e-3)
+    taking = was.interruption / (1 - was.interruption) * np.exp(0.5)
+    assert now.interruption == pytest.approx(taking / (1 + taking), rel=1e-3)
 
 
 def test_one_bad_listen_step_fails_alone(engine, features):

@@ -32,6 +32,10 @@ def test_an_adapter_of_our_kind_weighs_pieces_and_adds_a_rest():
     adapter = Adapter(AdapterDims(8, 16, pieces=11))
     assert adapter(torch.randn(2, 12, 8)).shape == (2, 6, 11 + 16)
     assert adapter.rest_parts() == [adapter.rest]
+    with_cues = Adapter(AdapterDims(8, 16, pieces=11, cues=4))
+    read, cues = with_cues.split(with_cues(torch.randn(2, 12, 8)))
+    assert (read.shape, cues.shape) == ((2, 6, 11 + 16), (2, 6, 4))
+    assert with_cues.rest_parts() == [with_cues.rest, with_cues.cues]
     official = Adapter(AdapterDims(8, 16))
     assert official(torch.randn(2, 12, 8)).shape == (2, 6, 16)
     assert official.rest_parts() == []
@@ -46,11 +50,12 @@ def test_an_adapter_of_our_kind_hears_in_chunks_what_it_hears_at_once():
         torch.testing.assert_close(torch.cat(chunks, dim=1), adapter(frames), atol=1e-5, rtol=1e-5)
 
 
-def test_only_adapters_of_our_kind_name_their_pieces():
+def test_only_adapters_of_our_kind_name_their_pieces_and_cues():
     def listening(dims: AdapterDims) -> dict[str, object]:
         config = train_config(EncoderDims(), dims, prompts=1, states=4, chat_template="", json_cmvn=True)
         out: dict[str, object] = config["model_conf"]
         return out
 
-    assert "pieces" not in listening(AdapterDims(8, 8))
-    assert listening(AdapterDims(8, 8, pieces=300))["pieces"] == 300
+    assert not {"pieces", "cues"} & listening(AdapterDims(8, 8)).keys()
+    assert listening(AdapterDims(8, 8, pieces=300, cues=4))["pieces"] == 300
+    assert listening(AdapterDims(8, 8, pieces=300, cues=4))["cues"] == 4

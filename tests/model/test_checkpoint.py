@@ -131,14 +131,16 @@ def test_saved_and_loaded_again(model: DuplexModel, tmp_path: Path) -> None:
     assert again.codec_encoder is None
 
 
-def test_an_adapter_of_pieces_and_a_class_for_interruptions_are_kept(model: DuplexModel, tmp_path: Path) -> None:
+def test_an_adapter_of_pieces_with_cues_and_a_class_for_interruptions_are_kept(
+    model: DuplexModel, tmp_path: Path
+) -> None:
     assert model.interruption_class is None
     vocabulary = model.llm.embedding.weight.shape[0]
-    ours = Adapter(replace(model.adapter.dims, pieces=vocabulary))
+    ours = Adapter(replace(model.adapter.dims, pieces=vocabulary, cues=4))
     save(replace(model, adapter=ours), tmp_path, interruption_class=3)
     loaded = load_checkpoint(tmp_path, LLM)
     assert loaded.interruption_class == 3
-    assert loaded.adapter.dims.pieces == vocabulary
+    assert (loaded.adapter.dims.pieces, loaded.adapter.dims.cues) == (vocabulary, 4)
     torch.testing.assert_close(loaded.adapter.project.weight, ours.project.weight, atol=1e-3, rtol=1e-2)
     save(replace(model, adapter=Adapter(replace(model.adapter.dims, pieces=vocabulary - 1))), tmp_path / "other")
     with pytest.raises(CheckpointError, match=f"LLM of {vocabulary - 1} pieces, this one has {vocabulary}"):
@@ -326,6 +328,8 @@ FILE_DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (damage_train(lambda t: t["model_conf"].update(norm="batch")), r"tensors? adpter\.bn2\.running_mean"),
     (damage_train(lambda t: t["model_conf"].update(enc_out_dim=33)), r"enc_out_dim 33"),
     (damage_train(lambda t: t["model_conf"].update(interruption_class=4)), r"interruption_class 4 is none of the 4"),
+    (damage_train(lambda t: t["model_conf"].update(cues=3)), r"3 cues are not one for each of 4 states"),
+    (damage_train(lambda t: t["model_conf"].update(cues=4)), r"tensors? adpter\.cues\.0\.bias"),
     (damage_train(lambda t: t["model_conf"].update(interruption_class=2)), r"model_conf\.interruption_class"),
     (damage_train(lambda t: t["model_conf"].update(chat_template="hello")), r"chat template"),
     (damage_json("decoder/model.json", lambda d: d.pop()), r"decoder/model\.json is not"),

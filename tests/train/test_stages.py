@@ -28,7 +28,7 @@ from duplex.model.encoder import EncoderDims
 from duplex.model.lexicon import BYTES, Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
-from duplex.train import codec_stage, hearing_errors
+from duplex.train import barge_in, codec_stage, hearing_errors
 from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import main
 from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
@@ -309,6 +309,21 @@ def test_the_ears_words_are_counted_by_voice(trained, capsys):
     assert wrong >= 2 == words
 
 
+def test_interruptions_are_counted_by_what_is_asked_for(trained, capsys):
+    work, out = trained
+    assert barge_in.main([str(work / "corpus"), "--checkpoint", str(out), "--count", "3"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.startswith("barge_in_probability | interruptions")
+    shares = [[0.0 if cell == "-" else float(cell) for cell in row.split(" | ")] for row in rows]
+    assert [row[0] for row in shares] == sorted(row[0] for row in shares)
+    for column in (1, 3, 4, 5):
+        told = [row[column] for row in shares]
+        assert told == sorted(told, reverse=True)
+        assert all(0.0 <= share <= 1.0 for share in told)
+    assert barge_in.main([str(work / "nothing"), "--checkpoint", str(out)]) == 1
+    assert "no corpus shards" in capsys.readouterr().err
+
+
 def test_frequent_words_take_the_places_of_rare_pieces():
     pieces = [
         ("<unk>", 0.0),
@@ -387,16 +402,20 @@ def test_ctc_takes_any_id_for_the_blank():
 def test_states_and_interruptions_are_learned_where_they_are_judged(trained):
     work, _ = trained
     model, _ = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")._listen_model("adapter")
-    hidden = torch.randn(2, 5, model.state_head.in_features)
-    chunks = torch.tensor([[0, 1, 1, -100], [0, 3, -100, 1], [1, 2, 2, 0], [1, 4, -100, -100]])
-    losses = model._state_losses(hidden, chunks)
+    hidden, cues = torch.randn(2, 5, model.state_head.in_features), torch.randn(2, 3, 4)
+    chunks = torch.tensor([[0, 1, 0, 1, -100], [0, 3, 2, -100, 1], [1, 2, 1, 2, 0], [1, 4, 1, -100, -100]])
+    judged = model._state_logits(hidden, cues, chunks)
+    losses = model._state_losses(judged, chunks)
     logits = model.state_head(hidden)
+    for position, heard in ((1, 0), (3, 2)):
+        logits[0, position] += cues[0, heard]
+    logits[1, 2] += cues[1, 1]
     log_probs = torch.log_softmax(torch.stack([logits[0, 1], logits[1, 2]])[:, :3], dim=-1)
     state = -(log_probs[0, 1] + log_probs[1, 2]) / 2
     taking = -(torch.sigmoid(logits[0, 3, 3]).log() + (1 - torch.sigmoid(logits[1, 2, 3])).log()) / 2
     torch.testing.assert_close(losses["state"], state)
     torch.testing.assert_close(losses["interruption"], taking)
-    assert all(torch.isfinite(loss) for loss in model._state_losses(hidden, chunks[3:]).values())
+    assert all(torch.isfinite(loss) for loss in model._state_losses(judged[3:], chunks[3:]).values())
 
 
 def test_timed_items_are_judged_chunk_by_chunk(trained):
