@@ -47,7 +47,7 @@ INTERRUPTION_CLASS = 3  # of the state head; the official one leaves its last lo
 FRESH_SHARE = 0.1  # of an adapter's random weights, where it begins as a CTC head
 MASKED_SHARE = 0.7  # of the batches, while the encoder learns
 STATE_WEIGHT = 1.0
-INTERRUPTION_WEIGHT = 0.5
+INTERRUPTION_WEIGHT = 1.0
 REST_WEIGHT = 1.0
 SORTED_BATCHES = 16  # whose items are sorted by length together
 

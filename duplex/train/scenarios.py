@@ -129,15 +129,13 @@ def label_chunks(samples: int, speech_end_sample: int, decision: int) -> npt.NDA
 
 
 def label_interruption(scenario: Scenario) -> npt.NDArray[np.int8]:
-    """Whether the user is taking the floor from the agent, by chunk: 1 once an interruption can be told, 0 in what is
-    to be ignored, DONT_CARE where the agent is silent.
+    """Whether the user is taking the floor from the agent, by chunk, once it can be told: 1 in an interruption, 0 in what
+    is to be ignored; DONT_CARE before, and where the agent is silent.
     """
     ends = (np.arange(len(scenario.labels)) + 1) * CHUNK_SAMPLES
     labels = np.full(len(ends), DONT_CARE, np.int8)
-    if scenario.agent_was_speaking and scenario.turn is None:
-        labels[:] = 0
-    elif scenario.agent_was_speaking:
-        labels[ends >= scenario.speech_start_sample + _TELLING_SAMPLES] = 1
+    if scenario.agent_was_speaking:
+        labels[ends >= scenario.speech_start_sample + _TELLING_SAMPLES] = int(scenario.turn is not None)
     return labels
 
 

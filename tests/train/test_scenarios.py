@@ -100,7 +100,11 @@ def test_interruptions_are_told_from_what_is_to_be_ignored(pools: ClipPools) -> 
     rng = random.Random(2)
     hums = [sample_scenario(rng, pools, "backchannel") for _ in range(40)]
     assert {s.agent_was_speaking for s in hums} == {True, False}
-    assert all(set(label_interruption(s)) == ({0} if s.agent_was_speaking else {DONT_CARE}) for s in hums)
+    assert all(set(label_interruption(s)) == ({DONT_CARE, 0} if s.agent_was_speaking else {DONT_CARE}) for s in hums)
+    hum = next(s for s in hums if s.agent_was_speaking)
+    first = int(np.flatnonzero(label_interruption(hum) == 0)[0])
+    assert 2_560 <= (first + 1) * CHUNK_SAMPLES - hum.speech_start_sample < 2_560 + CHUNK_SAMPLES
+    assert set(label_interruption(hum)[first:]) == {0}
     assert set(label_interruption(sample_scenario(rng, pools, "turn"))) == {DONT_CARE}
 
 
