@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -138,10 +139,11 @@ class TorchEngine:
         states = [cast(TorchHearState, step.state) for step in steps]
         pcm = torch.stack([torch.from_numpy(step.pcm) for step in steps])
         vads, streams = [state.vad.copy() for state in states], [state.fbank.copy() for state in states]
-        probs = self._vad.probs(vads, pcm)
+        loudness = [state.loudness.copy() for state in states]
+        probs = self._vad.probs(vads, np.stack([of.raised(step.pcm) for of, step in zip(loudness, steps, strict=True)]))
         features = fbank.push_batch(streams, pcm)
-        for state, vad, stream in zip(states, vads, streams, strict=True):
-            state.vad, state.fbank = vad, stream
+        for state, vad, stream, level in zip(states, vads, streams, loudness, strict=True):
+            state.vad, state.fbank, state.loudness = vad, stream, level
         return [HearResult(row, tuple(float(p) for p in speech)) for row, speech in zip(features, probs, strict=True)]
 
     @torch.inference_mode()

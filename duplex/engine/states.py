@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from duplex.audio.features import FbankStream
+from duplex.audio.gain import Loudness
 from duplex.audio.vad import VadState
 from duplex.engine.steps import HearState, ReplyState, SpeechState
 from duplex.model.sampling import CodeSampler, TextSampler
@@ -18,10 +19,11 @@ from duplex.model.vocoder import StreamingVocoder
 
 @dataclass
 class TorchHearState(HearState):
-    """Feature overlap and VAD recurrence of one microphone."""
+    """Feature overlap and VAD recurrence of one microphone, and how loud it has been of late."""
 
     fbank: FbankStream = field(default_factory=FbankStream)
     vad: VadState = field(default_factory=VadState)
+    loudness: Loudness = field(default_factory=Loudness)
 
 
 @dataclass
