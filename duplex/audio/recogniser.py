@@ -76,12 +76,15 @@ class Aligner:
         words = plain_words(text)
         if not words or any(self._decoder.lookup_word(word) is None for word in words.split()):
             return []
-        self._decoder.set_align_text(words)
-        self._decode(raw)
-        if self._decoder.hyp() is None:
+        try:
+            self._decoder.set_align_text(words)
+            self._decode(raw)
+            if self._decoder.hyp() is None:
+                return []
+            self._decoder.set_alignment()  # of what was found, by phones
+            self._decode(raw)
+        except RuntimeError:  # it came to the end of the recording before that of the text
             return []
-        self._decoder.set_alignment()  # of what was found, by phones
-        self._decode(raw)
         phones = [phone for word in self._decoder.get_alignment() or () for phone in word]
         return [(phone.name, phone.duration / FRAMES_PER_SEC) for phone in phones if phone.name not in FILLERS]
 

@@ -45,9 +45,10 @@ def delivery(said: Sequence[Said]) -> dict[str, float | None]:
 
 
 def outer_phones(said: Sequence[Said], source: Sequence[Said]) -> dict[str, float | None]:
-    """Shares of the sentences whose first and last phone last less than half as long as in the source voice.
+    """Shares of the sentences whose first and last phone last less than half as long as in the source voice, and how many
+    could be aligned in both, which the others are shares of.
 
-    `source`: the same sentences in the voice that was learned from. Left out: what cannot be aligned in both.
+    `source`: the same sentences in the voice that was learned from.
     """
     aligner = Aligner()
     pairs = [
@@ -60,4 +61,5 @@ def outer_phones(said: Sequence[Said], source: Sequence[Said]) -> dict[str, floa
         cut = [ours[position][1] < CUT_BELOW * theirs[position][1] for ours, theirs in pairs]
         return round(sum(cut) / len(cut), 4) if cut else None
 
-    return {"first_phone_cut": share(0), "last_phone_cut": share(-1)}
+    aligned = round(len(pairs) / len(said), 4) if said else None
+    return {"first_phone_cut": share(0), "last_phone_cut": share(-1), "aligned": aligned}

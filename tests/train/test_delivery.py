@@ -40,9 +40,11 @@ def test_a_sound_that_is_cut_is_told(first: int, last: int, cut: tuple[float, fl
         (text, synthesize(text, AGENT_VOICE), RATE) for text in ("Sheep and fish.", "Some of us.", "She has six.")
     ]
     said = [(text, pcm[first : len(pcm) - last], rate) for text, pcm, rate in source]
-    assert outer_phones(said, source) == {"first_phone_cut": cut[0], "last_phone_cut": cut[1]}
+    assert outer_phones(said, source) == {"first_phone_cut": cut[0], "last_phone_cut": cut[1], "aligned": 1.0}
 
 
 def test_what_cannot_be_aligned_tells_nothing() -> None:
     said = [("Xyzzyx.", tone(0.5), RATE), ("...", tone(0.5), RATE)]
-    assert outer_phones(said, said) == {"first_phone_cut": None, "last_phone_cut": None}
+    assert outer_phones(said, said) == {"first_phone_cut": None, "last_phone_cut": None, "aligned": 0.0}
+    cut_short = [(text, pcm[:2000], rate) for text, pcm, rate in [("Some of us.", tone(0.5), RATE)]]
+    assert outer_phones(cut_short, cut_short)["aligned"] == 0.0
