@@ -43,6 +43,7 @@ from duplex.session.dialogue import (
 log = logging.getLogger(__name__)
 
 PREROLL_CHUNKS = 6  # replayed into a new turn (fixture quirk 15)
+TELLING_SPEECH_MS = 160  # of speech, from which on a state head is trained to tell an interruption
 FAR_PAUSE_CHUNKS = 6  # for so long after the agent, or after a voice far away, another one may still be far away
 
 
@@ -210,7 +211,8 @@ class DialogueMachine:
         return far
 
     def _can_interrupt(self, turn: UserTurn) -> bool:
-        return self.reply is not None and not turn.taken and turn.voice.speech_ms >= self.config.min_speech_ms
+        enough_ms = min(TELLING_SPEECH_MS, self.config.min_speech_ms)
+        return self.reply is not None and not turn.taken and turn.voice.speech_ms >= enough_ms
 
     def _take_floor(self, turn: UserTurn) -> list[Action]:
         turn.taken = True

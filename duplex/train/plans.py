@@ -71,16 +71,17 @@ class Cast:
     split: Split = "train"
     voices: Sequence[Voice] = TRAIN_VOICES
     natural_share: float = 0.6  # of clips; the espeak voices are many and alike
+    accents: bool = True  # made up on top, for most of espeak's voices
 
     def voice(self, rng: random.Random) -> Voice:
         """One of the voices, varied."""
-        return sample_voice(rng, self.voices, self.natural_share, accents=self.split == "train")
+        return sample_voice(rng, self.voices, self.natural_share, accents=self.accents)
 
 
 TRAINING = Cast()
-HELDOUT = Cast("test", HELDOUT_VOICES, natural_share=0.35)  # its natural voice is only one
+HELDOUT = Cast("test", HELDOUT_VOICES, natural_share=0.35, accents=False)  # its natural voice is only one
 """Texts and voices that are kept for evaluation."""
-OTHER_SYNTHESIZER = Cast("test", OTHER_SYNTHESIZER_VOICES)
+OTHER_SYNTHESIZER = Cast("test", OTHER_SYNTHESIZER_VOICES, accents=False)
 """Texts that are kept for evaluation, spoken by an engine that training never uses."""
 
 
