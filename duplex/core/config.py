@@ -96,7 +96,7 @@ class SessionConfig(_Checked):
     barge_in_ms: int = Field(default=560, ge=0, le=10000)
     # A listener hums while somebody speaks: in a turn begun while the agent is silent, the odds of "ignore" against
     # the other verdicts are taken this many times. 1: the state head's word as it is.
-    ignore_odds_in_silence: float = Field(default=0.25, gt=0, le=1)
+    ignore_odds_in_silence: float = Field(default=0.05, gt=0, le=1)
     # When the user has said nothing for so long since the agent was last heard, the agent says this, once (0: never).
     silence_prompt_sec: float = Field(default=30.0, ge=0, le=600)
     silence_prompt: str = Field(default="Are you still there?", min_length=1, max_length=200)

@@ -152,7 +152,10 @@ class DialogueMachine:
         if not self.tells_interruptions and self._can_interrupt(turn) and talked_long:
             actions += self._take_floor(turn)
         if turn.voice.silence_ms >= self.config.vad_timeout_ms:
-            answered = turn.resumed or turn.voice.speech_ms >= self.config.min_speech_ms
+            needed_ms = self.config.min_speech_ms
+            if turn.over_agent and not turn.taken:  # no end of a turn, no interruption, and soon over: it was a hum
+                needed_ms = max(needed_ms, self.config.barge_in_ms)
+            answered = turn.resumed or turn.voice.speech_ms >= needed_ms
             actions += self._respond() if answered else self._drop()
         return actions
 

@@ -396,6 +396,18 @@ def test_a_vad_timeout_answers_speech_and_ignores_what_was_too_short(
     assert talk.chunk in (14, 15)  # 2 s of silence
 
 
+@pytest.mark.parametrize(("chunks", "outcome"), [(2, DropTurn(2, taken=False)), (5, Respond(2, 3, False))])
+def test_a_short_sound_over_the_agent_that_nothing_is_made_of_was_a_hum(
+    telling: Talk, chunks: int, outcome: Action
+) -> None:
+    telling.answered()
+    telling.hear(*[SPEECH] * chunks)
+    actions: list[Action] = []
+    while telling.machine.turn is not None:
+        actions = telling.hear(SILENCE)
+    assert actions[-1] == outcome
+
+
 def test_the_client_stops_the_agent(talk: Talk) -> None:
     generation = talk.answered()
     assert work(talk.machine.handle(ClientInterrupted())) == [CutReply(generation, CutReason.CLIENT, keep_heard=True)]
