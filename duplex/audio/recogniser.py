@@ -78,25 +78,26 @@ class Aligner:
             return []
         try:
             self._decoder.set_align_text(words)
-            self._decode(raw)
+            _decode(self._decoder, raw)
             if self._decoder.hyp() is None:
                 return []
             self._decoder.set_alignment()  # of what was found, by phones
-            self._decode(raw)
+            _decode(self._decoder, raw)
         except RuntimeError:  # it came to the end of the recording before that of the text
             return []
         phones = [phone for word in self._decoder.get_alignment() or () for phone in word]
         return [(phone.name, phone.duration / FRAMES_PER_SEC) for phone in phones if phone.name not in FILLERS]
 
-    def _decode(self, raw: bytes) -> None:
-        self._decoder.start_utt()
-        self._decoder.process_raw(raw, full_utt=True)
-        self._decoder.end_utt()
-
 
 def _raw(pcm: Float32, rate: int) -> bytes:
     wave = np.clip(resample(pcm, rate, RATE), -1.0, 1.0)
     return (np.pad(wave, MARGIN_SAMPLES) * 32767).astype(np.int16).tobytes()
+
+
+def _decode(decoder: Any, raw: bytes) -> None:
+    decoder.start_utt()
+    decoder.process_raw(raw, full_utt=True)
+    decoder.end_utt()
 
 
 class Recogniser:
@@ -116,9 +117,7 @@ class Recogniser:
 
     def hear(self, pcm: Float32, rate: int) -> str:
         """The words in a recording, float32 [samples] at `rate` Hz."""
-        self._decoder.start_utt()
-        self._decoder.process_raw(_raw(pcm, rate), full_utt=True)
-        self._decoder.end_utt()
+        _decode(self._decoder, _raw(pcm, rate))
         best = self._decoder.hyp()
         return re.sub(r"\(\d+\)", "", best.hypstr) if best else ""
 

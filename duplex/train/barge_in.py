@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 
 from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
-from duplex.core.config import SessionConfig
 from duplex.core.errors import DuplexError
 from duplex.core.verdict import IGNORE_THRESHOLD
 from duplex.train.calibration import listening_half
@@ -31,7 +30,7 @@ KINDS: tuple[Kind, ...] = ("barge_in", "backchannel", "noise", "background_speec
 STRENGTH = 0.3  # of rooms, noise and telephones
 LEAD_CHUNKS, TAIL_CHUNKS = 2, 5  # judged before and after a sound
 CHUNK_SEC = CHUNK_SAMPLES / SAMPLE_RATE
-EARLIEST_SEC = SessionConfig().min_speech_ms / 1000
+EARLIEST_SEC = 0.2  # from its beginning until the VAD has counted the 160 ms that the server asks for
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     judged = {kind: judge_kind(model, writer, pools, kind, options.count, options.seed) for kind in KINDS}
     print("barge_in_probability | interruptions | after sec p50 | backchannels | noises | voices far away")
-    for tenth in range(4, 19):
-        print(row(judged, tenth / 20))
+    for twentieth in range(4, 19):
+        print(row(judged, twentieth / 20))
     return 0
 
 
