@@ -6,7 +6,8 @@
     server.json                                   sampling of codes and vocoding
     llm/                                          a Hugging Face causal LM, here or elsewhere
 
-Any final.pt may be a final.safetensors. Loading is strict: a tensor that is missing, unexpected or of the wrong
+Any final.pt may be a final.safetensors, and in that of the speech decoder and the codec our own checkpoints may hold
+matrices in 8 bit (`in_eight_bits`). Loading is strict: a tensor that is missing, unexpected or of the wrong
 shape is an error that names it and its file.
 """
 
@@ -28,6 +29,7 @@ from duplex.model.adapter import Adapter
 from duplex.model.chat import ChatFormat
 from duplex.model.checkpoint_files import (
     TensorFile,
+    in_eight_bits,
     load_module,
     narrowed,
     read_tensor_file,
@@ -144,11 +146,13 @@ def save_checkpoint(
     codec_encoder: CodecEncoder | None = None,
     interruption_class: int | None = None,
     dtype: torch.dtype = torch.float16,
+    eight_bit_speech: bool = False,
 ) -> None:
     """Write trained parts as a checkpoint that `load_checkpoint` reads; the LLM's folder is the caller's to write.
 
     Sizes come from the modules' own `dims`. Weights are stored as safetensors in `dtype`, statistics (CMVN, batch
-    norms) in their own type; the CMVN is written as a JSON file as well.
+    norms) in their own type; the CMVN is written as a JSON file as well. With `eight_bit_speech` the matrices of speech
+    decoder and codec take 8 bits a weight, but for the codebook: codes are found by the distance to it.
     """
     listening = {
         **stored(encoder, ENCODER, dtype),
@@ -172,15 +176,17 @@ def save_checkpoint(
     cmvn = encoder.global_cmvn
     write_cmvn_json(folder / "audiollm" / "global_cmvn", cmvn.mean, cmvn.istd)
 
-    write_tensor_file(folder / "decoder", stored(speech_decoder, "", dtype))
+    small = in_eight_bits if eight_bit_speech else dict[str, Tensor]
+    write_tensor_file(folder / "decoder", small(stored(speech_decoder, "", dtype)))
     _write_json(folder / "decoder" / "model.json", config.decoder_config(speech_decoder.dims))
     if speech_decoder.dims.symbols:
         speech_decoder.lexicon.write(folder / "decoder" / LEXICON)
 
-    codec_tensors = {**stored(codec.generator, GENERATOR, dtype), **stored(codec.quantizer, QUANTIZER, dtype)}
+    codec_tensors = stored(codec.generator, GENERATOR, dtype)
     if codec_encoder is not None:
         codec_tensors |= stored(codec_encoder, CODEC_ENCODER, dtype)
-    write_tensor_file(folder / "codec", _renamed(codec_tensors, {new: old for old, new in WEIGHT_NORM.items()}))
+    codec_tensors = small(_renamed(codec_tensors, {new: old for old, new in WEIGHT_NORM.items()}))
+    write_tensor_file(folder / "codec", {**codec_tensors, **stored(codec.quantizer, QUANTIZER, dtype)})
     codec_entries = config.codec_config(
         codec.generator.dims,
         codes=codec.codes,

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from duplex.core.errors import CheckpointError
 
 _NAMED = 5  # tensors an error message lists before it only counts
+SCALE = ".int8_scale"  # behind the name of a tensor in 8 bit: what its rows are multiplied with
+_INT8_LARGEST = 127
+_INT8_NUMBERS = 1024  # a tensor has to hold, or 8 bits are not worth it
 _COUNTER = "num_batches_tracked"  # a batch norm's step count: not needed, absent from some files
 
 
@@ -40,13 +43,14 @@ def read_tensor_file(folder: Path) -> TensorFile:
     """Read `final.safetensors`, or else `final.pt`, of a folder.
 
     A .pt file may hold a plain state dict, one wrapped in {"model": ...}, or one of groups ({"generator": {...}});
-    groups become prefixes. Pickles are read with weights_only. Raises CheckpointError.
+    groups become prefixes. Pickles are read with weights_only. Tensors in 8 bit (`in_eight_bits`) come back as float32.
+    Raises CheckpointError.
     """
     flat = folder / "final.safetensors"
     pickled = folder / "final.pt"
     if flat.is_file():
         try:
-            return TensorFile(flat, safetensors.torch.load_file(flat))
+            return TensorFile(flat, _widened(safetensors.torch.load_file(flat), flat))
         except (OSError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"{flat} cannot be read: {error}") from error
     try:
@@ -100,6 +104,33 @@ def stored(module: nn.Module, prefix: str, dtype: torch.dtype) -> dict[str, Tens
         tensor = tensor.detach().cpu()
         out[prefix + name] = narrowed(tensor, dtype) if name in parameters else tensor.clone()
     return out
+
+
+def in_eight_bits(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors`, the large matrices and kernels among them as int8 with a float32 scale a row, beside it under its name
+    and SCALE: value = int8 * scale.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        out[name] = tensor
+        if not tensor.is_floating_point() or tensor.dim() < 2 or tensor.numel() < _INT8_NUMBERS:
+            continue
+        values = tensor.float()
+        scale = values.abs().amax(dim=tuple(range(1, values.dim())), keepdim=True) / _INT8_LARGEST
+        steps = (values / scale.clamp(min=torch.finfo(torch.float32).tiny)).round()
+        out[name], out[name + SCALE] = steps.to(torch.int8), scale
+    return out
+
+
+def _widened(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The reverse of `in_eight_bits`, in float32. Raises CheckpointError for scales that do not fit."""
+    for scale_name in [name for name in tensors if name.endswith(SCALE)]:
+        scale, name = tensors.pop(scale_name), scale_name.removesuffix(SCALE)
+        steps = tensors.get(name)
+        if steps is None or steps.dtype != torch.int8 or scale.shape != (len(steps), *[1] * (steps.dim() - 1)):
+            raise CheckpointError(f"{path}: {scale_name} {list(scale.shape)} belongs to no int8 tensor of so many rows")
+        tensors[name] = steps.float() * scale
+    return tensors
 
 
 def narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -176,7 +176,7 @@ class IstftDecoder(nn.Module):
         x = x.transpose(1, 2)
         for block in self.frame_blocks:
             x = block(x)
-        spectrum = self.conv_post(self.norm_post(x.transpose(1, 2)))
+        spectrum = self.conv_post(self.norm_post(x.transpose(1, 2))).float()  # autocast leaves sixteen bits
         log_magnitude, phase = spectrum.chunk(2, dim=2)
         magnitude = torch.exp(log_magnitude.clamp(max=6.0))
         frames = torch.fft.irfft(torch.polar(magnitude, phase), n=dims.n_fft, dim=2) * self.window

@@ -21,6 +21,7 @@ _MU_LAW_STEPS = 127
 _PEAK = 0.99
 _LEVEL_FRAME = 320  # samples, 20 ms at 16 kHz
 _SPEECH_BELOW_LOUD_DB = 25.0  # frames this far below the loud ones are pauses
+_LOUD_NOISE = 1.5  # above one, loud noise is more frequent than soft
 _SILENT_PEAK = 1e-5  # below the last bit of 16-bit audio
 
 
@@ -143,8 +144,8 @@ def degrade(pcm: Pcm, rng: np.random.Generator, strength: float = 1.0) -> Pcm:
     if rng.random() < 0.35 * strength:
         pcm = reverberate(pcm, rng, float(rng.uniform(0.1, 0.5)))
     if rng.random() < 0.6 * strength:
-        worst_snr_db = 40.0 - 32.0 * strength
-        pcm = add_at_snr(pcm, background(len(pcm), rng), float(rng.uniform(worst_snr_db, 40.0)))
+        snr_db = 40.0 - 32.0 * strength * (1.0 - float(rng.random()) ** _LOUD_NOISE)
+        pcm = add_at_snr(pcm, background(len(pcm), rng), snr_db)
     if rng.random() < 0.2 * strength:
         pcm = telephone(pcm)
     return pcm

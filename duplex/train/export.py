@@ -20,8 +20,12 @@ def export(
     llm_folder: Path,
     settings: SpeechSettings,
     folder: Path,
+    *,
+    eight_bit_speech: bool = False,
 ) -> None:
-    """The checkpoint in the official layout, 16 bit, with its LLM inside `folder/llm`."""
+    """The checkpoint in the official layout, 16 bit (speech decoder and codec 8 where asked for), with its LLM inside
+    `folder/llm`.
+    """
     if (folder / "llm").resolve() != llm_folder.resolve():
         shutil.copytree(llm_folder, folder / "llm", dirs_exist_ok=True)
     save_checkpoint(
@@ -36,4 +40,5 @@ def export(
         settings=settings,
         chat_template=TEMPLATE,
         interruption_class=INTERRUPTION_CLASS,
+        eight_bit_speech=eight_bit_speech,
     )

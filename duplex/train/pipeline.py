@@ -219,7 +219,10 @@ class Pipeline:
         decoder = SpeechDecoder(*self._decoder())
         _restore(decoder, self.work / "speech")
         settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]
-        export(listen, decoder, self._codec(), self.llm_folder, settings, self.out)
+        export(
+            listen, decoder, self._codec(), self.llm_folder, settings, self.out,
+            eight_bit_speech=self.preset.eight_bit_speech,
+        )  # fmt: skip
 
     def _tokenizer(self) -> Any:
         if not (self.llm_folder / "tokenizer.json").is_file():

@@ -8,6 +8,7 @@ to come, end of turn included: the state head reads completeness from that.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import random
@@ -31,6 +32,7 @@ from duplex.train.world.phrasing import HESITATIONS
 
 TEMPLATE = f"<|im_start|>system\n{ROLE}<|im_end|>\n<|im_start|>user\n<audio><|im_end|>\n<|im_start|>assistant\n"
 IGNORED = -100
+ENCODED_TEXTS = 1 << 16  # that a writer remembers: most of the world is said again and again
 TOKENS_PER_BATCH = 4096
 PAUSED = 0.3  # of the spoken turns have a pause or two inside, of up to a second,
 HESITATION_SHARE = 0.4  # of them after one of
@@ -49,10 +51,10 @@ class TextLlmDims:
 
     vocabulary: int = 1800
     hidden: int = 256
-    layers: int = 5
+    layers: int = 7
     heads: int = 4
     kv_heads: int = 2
-    feed_forward: int = 640
+    feed_forward: int = 896
     max_positions: int = 4096
 
 
@@ -87,9 +89,12 @@ class DialogueWriter:
     """Writes dialogues as token ids with targets, the user's turns as text or as a stream of positions."""
 
     def __init__(self, tokenizer: Any, mishear: Mishearing | None = None) -> None:
+        @functools.lru_cache(maxsize=ENCODED_TEXTS)
+        def encoded(text: str) -> tuple[int, ...]:
+            return tuple(tokenizer.encode(text, add_special_tokens=False))
+
         def encode(text: str) -> list[int]:
-            ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-            return ids
+            return list(encoded(text))
 
         self.encode = encode
         self.mishear = mishear

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from duplex.core.errors import CheckpointError
 from duplex.model.checkpoint import DuplexModel, load_checkpoint
@@ -44,8 +44,12 @@ class WarmStart:
                 shutil.copy(self.folder / "llm" / name, llm_folder / name)
 
     def text(self, model: Any) -> None:
-        """The text LLM, float32. Where only the new one ties its embeddings, those that are read are kept."""
-        weights = dict(self.checkpoint.llm.model.state_dict())
+        """The text LLM, float32. Where only the new one ties its embeddings, those that are read are kept.
+
+        Layers that only the new one has begin by passing on what they get, wider feed-forwards with nothing of what is
+        added.
+        """
+        weights = _grown(self.checkpoint.llm.model.state_dict(), model.state_dict())
         if model.config.tie_word_embeddings:
             weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
         self._load(weights, model, "llm")
@@ -98,3 +102,24 @@ class WarmStart:
             target.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(f"{self.folder}: its {part} does not fit the preset: {error}") from error
+
+
+def _grown(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights `old` of a Qwen2 in the sizes of `new`, which may have more layers and wider feed-forwards: the same
+    function, with the fresh weights of `new` in all rows and layers that are added but in their outputs.
+    """
+    outputs = ("o_proj.weight", "down_proj.weight")
+    weights = dict(old)
+    for name, fresh_weight in new.items():
+        kept = old.get(name)
+        if kept is None and ".layers." in name:
+            weights[name] = torch.zeros_like(fresh_weight) if name.endswith(outputs) else fresh_weight
+        elif (
+            kept is not None
+            and ".mlp." in name
+            and all(a <= b for a, b in zip(kept.shape, fresh_weight.shape, strict=True))
+        ):
+            wide = torch.zeros_like(fresh_weight) if name.endswith(outputs) else fresh_weight.clone()
+            wide[: kept.shape[0], : kept.shape[1]] = kept
+            weights[name] = wide
+    return weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import struct
@@ -23,6 +24,7 @@ from duplex.model.adapter import Adapter
 from duplex.model.caches import StreamCaches
 from duplex.model.checkpoint import DuplexModel, load_checkpoint, save_checkpoint
 from duplex.model.checkpoint_config import decoder_config
+from duplex.model.checkpoint_files import SCALE
 from duplex.model.cmvn import read_cmvn, write_cmvn_json, write_cmvn_kaldi
 from duplex.model.codec import CodecEncoder, IstftDecoder, IstftDims
 from duplex.model.encoder import EncoderDims
@@ -189,6 +191,37 @@ def test_sixteen_bit_does_not_overflow(model: DuplexModel, tmp_path: Path) -> No
         tmp_path, **parts, prompt_embeddings=with_large, settings=model.settings, chat_template=CHAT_TEMPLATE
     )
     assert torch.equal(load_checkpoint(tmp_path, LLM).prompt_embeddings, with_large)
+
+
+def test_speech_in_eight_bits_is_nearly_the_same_and_its_codebook_exact(model: DuplexModel, tmp_path: Path) -> None:
+    save(model, tmp_path / "16")
+    save(model, tmp_path / "8", eight_bit_speech=True)
+    again = load_checkpoint(tmp_path / "8", LLM)
+    sixteen = load_checkpoint(tmp_path / "16", LLM)
+    for name, weight in state_of(model.speech_decoder).items():
+        step = weight.abs().flatten(1).amax(1) / 127 if weight.dim() > 1 else torch.zeros(1)
+        error = (state_of(again.speech_decoder)[name] - weight).abs()
+        assert (error <= 0.51 * step.reshape(-1, *[1] * (weight.dim() - 1)) + 1e-3 * weight.abs() + 1e-6).all(), name
+    assert_same(replace(sixteen, speech_decoder=again.speech_decoder, codec=again.codec), again)
+    assert torch.equal(
+        again.codec.quantizer.codebook.embedding.weight, sixteen.codec.quantizer.codebook.embedding.weight
+    )
+    kept = safetensors.torch.load_file(tmp_path / "8" / "decoder" / "final.safetensors")
+    matrices = [t for name, t in kept.items() if t.dim() > 1 and t.numel() >= 1024 and not name.endswith(SCALE)]
+    assert matrices
+    assert {t.dtype for t in matrices} == {torch.int8}
+    save(again, tmp_path / "again", eight_bit_speech=True)
+    assert_same(load_checkpoint(tmp_path / "again", LLM), again, rtol=1e-6, atol=1e-9)
+
+
+def test_a_scale_without_its_eight_bits_is_named(model: DuplexModel, tmp_path: Path) -> None:
+    save(model, tmp_path, eight_bit_speech=True)
+    path = tmp_path / "decoder" / "final.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    scale = next(name for name in tensors if name.endswith(SCALE))
+    safetensors.torch.save_file({**tensors, scale: tensors[scale][:-1].clone()}, path)
+    with pytest.raises(CheckpointError, match=rf"decoder/final\.safetensors: {re.escape(scale)} .* no int8 tensor"):
+        load_checkpoint(tmp_path, LLM)
 
 
 def test_our_codec_encoder_is_kept(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ one bucket in ten; one that starts with "+" never is. The decision looks at the 
 me a joke" and "tell me a joke" are always on the same side.
 """
 
+import functools
 import random
 import zlib
 from collections.abc import Sequence
@@ -77,6 +78,7 @@ class NoPhrasingError(LookupError):
     """The asked split has no phrasing for these slots; the caller samples something else."""
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def core_text(user: str) -> str:
     """Remove fillers from both ends: "um please say cat" -> "say cat"."""
     stripped = True
@@ -91,6 +93,7 @@ def core_text(user: str) -> str:
     return user
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def is_held_out(text: str) -> bool:
     """Tell whether a phrase belongs to the test split by its hash alone."""
     return zlib.crc32(core_text(text).encode()) % _HELD_OUT_BUCKETS == 0
