@@ -39,6 +39,7 @@ from duplex.model.checkpoint_files import (
 from duplex.model.cmvn import read_cmvn, write_cmvn_json
 from duplex.model.codec import Codec, CodecEncoder, HifiGanGenerator, IstftDecoder, Quantizer
 from duplex.model.encoder import SpeechEncoder
+from duplex.model.layout import lay_out_for_few_rows
 from duplex.model.lexicon import Lexicon
 from duplex.model.llm import CausalLanguageModel
 from duplex.model.settings import SpeechSettings
@@ -116,6 +117,8 @@ def load_checkpoint(
     _frozen(codec).to(device)
     if codec_encoder is not None:
         _frozen(codec_encoder).to(device)
+    for part in (listening.encoder, listening.adapter, speech_decoder, codec, language_model.model):
+        lay_out_for_few_rows(part)
     return DuplexModel(
         encoder=listening.encoder,
         adapter=listening.adapter,

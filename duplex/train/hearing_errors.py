@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from duplex.core.errors import DuplexError
 from duplex.core.words import word_errors
@@ -30,7 +31,12 @@ LEAD_SAMPLES, TAIL_SAMPLES = 3200, 6400  # of silence around an utterance, at 16
 @torch.inference_mode()
 def heard_text(model: DuplexModel, pcm: np.ndarray) -> str:
     """What a checkpoint with pieces hears in float32 `[samples]` at 16 kHz."""
-    pieces = model.adapter(model.encoder(stream_features(pcm)[None]))[0, :, : model.adapter.dims.pieces]
+    adapted = model.adapter(model.encoder(stream_features(pcm)[None]))
+    return text_of_pieces(model, adapted[0, :, : model.adapter.dims.pieces])
+
+
+def text_of_pieces(model: DuplexModel, pieces: Tensor) -> str:
+    """The likeliest text of logits [positions, pieces]."""
     [blank] = model.llm.encode(BLANK)
     text: str = model.llm.tokenizer.decode([i for i, _ in groupby(pieces.argmax(-1).tolist()) if i != blank])
     return text

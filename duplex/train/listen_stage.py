@@ -143,7 +143,7 @@ class ListenModel(nn.Module):
         features, lengths = pad_features([item.features for item in batch])
         adapted = self.adapter(self.encoder(features.to(self.prompt_embeddings.device)))
         spoken, cues = self.adapter.split(adapted)
-        hidden, _, chunks = self._think(batch, writer, spoken, lengths.tolist())
+        hidden, _, chunks = self.think(batch, writer, spoken, lengths.tolist())
         *_, wanted, interrupts = chunks.unbind(1)
         return self._state_logits(hidden, cues, chunks), wanted, interrupts
 
@@ -151,7 +151,7 @@ class ListenModel(nn.Module):
         self, batch: Sequence[Spoken], writer: DialogueWriter, adapted: Tensor, lengths: list[int]
     ) -> dict[str, Tensor]:
         spoken, cues = self.adapter.split(adapted)
-        hidden, wanted, chunks = self._think(batch, writer, spoken, lengths)
+        hidden, wanted, chunks = self.think(batch, writer, spoken, lengths)
         picked = wanted != IGNORED
         losses = {}
         if bool(picked.any()):
@@ -160,10 +160,10 @@ class ListenModel(nn.Module):
         else:
             losses["reply"] = hidden.sum() * 0.0
         if len(chunks):
-            losses |= self._state_losses(self._state_logits(hidden, cues, chunks), chunks)
+            losses |= self.state_losses(self._state_logits(hidden, cues, chunks), chunks)
         return losses
 
-    def _think(
+    def think(
         self, batch: Sequence[Spoken], writer: DialogueWriter, adapted: Tensor, lengths: list[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The LLM's hidden states [batch, n, llm_dim] over the conversations, the reply token that each position is to
@@ -201,8 +201,8 @@ class ListenModel(nn.Module):
         logits: Tensor = self.state_head(hidden[row, position]).float()
         return logits + cues[row, heard].float() if self.adapter.dims.cues else logits
 
-    def _state_losses(self, logits: Tensor, chunks: Tensor) -> dict[str, Tensor]:
-        """Decision and interruption of each of `chunks` [n, 5] by `logits` [n, 4]."""
+    def state_losses(self, logits: Tensor, chunks: Tensor) -> dict[str, Tensor]:
+        """Of logits [n, 4]: decision and interruption of each of `chunks`, whose last two columns are what was wanted."""
         *_, wanted, interrupts = chunks.unbind(1)
         judged, spoken_over = wanted != IGNORED, interrupts != IGNORED
         states, wanted = logits[judged, :INTERRUPTION_CLASS], wanted[judged]

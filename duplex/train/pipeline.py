@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from duplex.model.checkpoint import SpeechSettings
 from duplex.model.lexicon import Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
-from duplex.train import codec_stage, ctc_stage, listen_stage, speak_stage, text_llm
+from duplex.train import codec_stage, ctc_stage, head_stage, listen_stage, speak_stage, text_llm
 from duplex.train.codec_stage import CodecTrainer
 from duplex.train.corpus import Kind, build_corpus, load_corpus
 from duplex.train.ctc_stage import CtcModel
@@ -27,13 +27,14 @@ from duplex.train.loop import LoopOptions, fresh, mean_weights, trained_weights
 from duplex.train.plans import HELDOUT, Cast
 from duplex.train.presets import Preset
 from duplex.train.pronunciation import world_lexicon
-from duplex.train.scenarios import load_pools
+from duplex.train.scenarios import ClipPools, load_pools
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter, write_out_attention
 from duplex.train.tokenizer import AUDIO_START
 from duplex.train.warm_start import WarmStart
+from duplex.train.workers import in_processes
 
-STAGES = ("data", "text", "ctc", "adapter", "soup", "heard", "state", "codec", "speech", "export")
+STAGES = ("data", "text", "ctc", "adapter", "soup", "heard", "state", "head", "codec", "speech", "export")
 
 
 class Pipeline:
@@ -72,6 +73,7 @@ class Pipeline:
             "soup": self.soup,
             "heard": self.heard,
             "state": self.state,
+            "head": self.head,
             "codec": self.codec,
             "speech": self.speech,
             "export": self.export,
@@ -185,13 +187,40 @@ class Pipeline:
     def state(self) -> None:
         """State head, prompt embeddings and the adapter's rest on timed turns; all others stand still."""
         model, writer = self._listen_model("soup")
-        pools = load_pools(*(self.corpus(name) for name in ("asr", "split_turns", "backchannels", "noise")))
+        pools = self._pools()
         listen_stage.run(
             model, writer, lambda number: state_items(pools, writer, number), self.work / "state",
             self.preset.state_steps, name="state", batch=self.preset.state_batch, seed=self.seed,
             trained=(model.prompt_embeddings, model.state_head, *model.adapter.rest_parts()), with_llm=True,
             device=self.device, workers=self.workers,
         )  # fmt: skip
+
+    def head(self) -> None:
+        """State head and cues alone, fitted to what they read in many timed turns."""
+        folder = self.work / "head"
+        if (folder / "state.pt").exists():
+            return
+        model, writer = self._listen_model("state")
+        pools = self._pools()
+
+        def batches(seed: int) -> Iterator[listen_stage.SpokenBatch]:
+            items = state_items(pools, writer, seed)
+            fill = model.encoder.global_cmvn.mean.cpu()
+            return listen_stage.spoken_batches(items, writer, self.preset.state_batch, seed, fill, masked_share=0.0)
+
+        def ahead(done: int) -> Iterator[listen_stage.SpokenBatch]:
+            return in_processes(batches, self.seed + 1 + done, self.workers)
+
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.preset.head_turns:
+            read = head_stage.read_turns(model, writer, ahead, self.preset.head_turns, folder / "read.pt")
+            means = head_stage.fit(model, read, self.seed)
+            print("loss of every pass:", *(f"{mean:.4f}" for mean in means), flush=True)
+        torch.save({"module": model.state_dict()}, folder / "state.tmp")
+        (folder / "state.tmp").replace(folder / "state.pt")
+
+    def _pools(self) -> ClipPools:
+        return load_pools(*(self.corpus(name) for name in ("asr", "split_turns", "backchannels", "noise")))
 
     def codec(self) -> None:
         """Codec on the agent's voice."""
@@ -215,7 +244,7 @@ class Pipeline:
 
     def export(self) -> None:
         """Write the checkpoint."""
-        listen, _ = self._listen_model("state")
+        listen, _ = self._listen_model("head")
         decoder = SpeechDecoder(*self._decoder())
         _restore(decoder, self.work / "speech")
         settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ class Preset:
     soup_runs: int
     heard_steps: LoopOptions
     state_steps: LoopOptions
+    head_turns: int  # timed turns that state head and cues are fitted to at last
     codec_steps: LoopOptions
     codes_fixed_after: int  # of codec_steps
     decoder_steps: LoopOptions
@@ -68,7 +69,7 @@ TINY = Preset(
     adapter_steps=LoopOptions(steps=25000, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
     soup_steps=LoopOptions(steps=9000, learning_rate=0.9e-3, warmup=100, matrix_rate=0.008, averaging=0.998),
     soup_runs=3,
-    heard_steps=LoopOptions(steps=15000, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
+    heard_steps=LoopOptions(steps=30000, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
     state_steps=LoopOptions(
         steps=5000,
         learning_rate=2e-3,
@@ -77,6 +78,7 @@ TINY = Preset(
         slow_share=0.02,
         averaging=0.99,
     ),
+    head_turns=35_200,
     codec_steps=LoopOptions(steps=7000, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
     codes_fixed_after=1800,
     decoder_steps=LoopOptions(steps=10400, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
@@ -113,6 +115,7 @@ SMOKE = Preset(
     soup_runs=2,
     heard_steps=LoopOptions(steps=2, learning_rate=1e-3),
     state_steps=LoopOptions(steps=2, learning_rate=1e-3),
+    head_turns=12,
     codec_steps=LoopOptions(steps=4, learning_rate=1e-3),
     codes_fixed_after=3,
     decoder_steps=LoopOptions(steps=4, learning_rate=1e-3),

@@ -28,7 +28,7 @@ from duplex.model.encoder import EncoderDims
 from duplex.model.lexicon import BYTES, Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
-from duplex.train import barge_in, codec_stage, hearing_errors
+from duplex.train import barge_in, codec_stage, hearing_errors, reading_errors
 from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import main
 from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
@@ -44,6 +44,7 @@ from duplex.train.ctc_stage import (
     vary_pace,
     vary_voice,
 )
+from duplex.train.head_stage import PASSES, fit
 from duplex.train.heard import heard_dialogues
 from duplex.train.listen_stage import hear_like
 from duplex.train.loop import (
@@ -104,6 +105,24 @@ def test_every_stage_leaves_a_log_a_curve_and_its_time(trained):
     ):
         assert (work / stage / "curve.png").read_bytes().startswith(b"\x89PNG")
         assert json.loads((work / stage / "time.json").read_text())["steps"] == steps
+
+
+def test_the_head_is_fitted_to_kept_turns_and_nothing_else_moves(trained, tmp_path, capsys):
+    work, out = trained
+    kept = torch.load(work / "head" / "read.pt", weights_only=True)
+    count = len(kept["wanted"])
+    assert int(kept["turns"]) >= PRESETS["smoke"].head_turns
+    assert kept["hidden"].shape == (count, PRESETS["smoke"].llm.hidden)
+    assert kept["heard"].shape == (count, 2 * PRESETS["smoke"].encoder.dim)
+    assert bool(((kept["wanted"] != -100) | (kept["interrupting"] != -100)).all())
+    pipeline = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")
+    (before, _), (after, _) = (pipeline._listen_model(stage) for stage in ("state", "head"))
+    for name, value in before.state_dict().items():
+        fitted = name.startswith(("state_head.", "adapter.cues."))
+        assert torch.equal(value, after.state_dict()[name]) != fitted, name
+    means = fit(before, {key: value for key, value in kept.items() if key != "turns"}, seed=1)
+    assert len(means) == PASSES
+    assert means[-1] < means[0]
 
 
 def test_a_finished_stage_is_not_run_again(trained, capsys):
@@ -210,7 +229,7 @@ def _standing_still(preset: Preset) -> Preset:
             "decoder_steps",
         )
     }
-    return dataclasses.replace(preset, **none)
+    return dataclasses.replace(preset, head_turns=0, **none)
 
 
 def test_a_stage_without_its_forerunner_says_so(tmp_path, capsys):
@@ -323,6 +342,21 @@ def test_the_ears_words_are_counted_by_voice(trained, capsys):
     )
     assert clip.voice.startswith(f"{voice}:")
     assert wrong >= 2 == words
+
+
+def test_wrong_answers_are_counted_beside_what_was_heard(trained, capsys):
+    work, out = trained
+    corpus = work / "corpus" / "asr_test"
+    assert reading_errors.main([str(corpus), "--checkpoint", str(out), "--count", "3", "--list"]) == 0
+    *wrong, right, heard, missed = capsys.readouterr().out.splitlines()
+    assert len(wrong) == 3  # a model of the smoke preset says nothing right
+    assert (right.split()[:4], heard.split()[-1], missed.split()[-1]) == (
+        ["right", "0.000", "of", "3"],
+        "0.000",
+        "0.000",
+    )
+    assert reading_errors.main([str(work / "nothing"), "--checkpoint", str(out)]) == 1
+    assert "no corpus shards" in capsys.readouterr().err
 
 
 def test_interruptions_are_counted_by_what_is_asked_for(trained, capsys):
@@ -462,7 +496,7 @@ def test_a_checkpoint_is_judged_on_timed_turns(trained):
     pools = load_pools(*(work / "corpus" / name for name in ("asr", "split_turns", "backchannels", "noise")))
     figures = calibration(out, pools, 8, 3)
     assert set(figures) == {"respond_calibration_error", "interruption_calibration_error"}
-    model, writer = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("state")
+    model, writer = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("head")
     logits, wanted, _ = model.eval().judged([*itertools.islice(state_items(pools, writer, 3), 8)], writer)
     asked = wanted != -100
     respond = logits[asked, :3].softmax(-1)[:, 1]

@@ -1,0 +1,121 @@
+"""What the LLM answers to whole recordings, and how often it is wrong about what was heard right:
+
+python -m duplex.train.reading_errors runs/corpus/unseen_voices --checkpoint checkpoints/tiny --count 350
+
+The state head has no part in it: every recording is heard to its end, then the reply begins. So of what a live server
+answers wrong, this tells what is the ears' share, what the LLM's, and what is left for the turn taking.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from duplex.core.errors import DuplexError
+from duplex.model.adapter import as_pieces
+from duplex.model.checkpoint import DuplexModel, load_checkpoint
+from duplex.train.augment import add_at_snr, background
+from duplex.train.corpus import Utterance, load_corpus
+from duplex.train.ctc_stage import stream_features
+from duplex.train.evaluate import OUTSIDE_PREFIX
+from duplex.train.hearing_errors import LEAD_SAMPLES, TAIL_SAMPLES, text_of_pieces
+from duplex.train.listen_stage import conversation_before
+from duplex.train.text_llm import DialogueWriter
+from duplex.train.world import Turn, answer_is_right
+
+LONGEST_REPLY = 48  # tokens
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One recording: what was said, what was heard of it, the reply, and whether that was right."""
+
+    said: str
+    voice: str
+    heard: str
+    reply: str
+    right: bool
+
+
+@torch.inference_mode()
+def readings(model: DuplexModel, corpus: Sequence[Utterance], noise_db: float | None, seed: int) -> Iterator[Reading]:
+    """Every user turn of `corpus` after the turns before it, with noise so far below the speech."""
+    rng, draws = random.Random(seed), np.random.default_rng(seed)
+    writer = DialogueWriter(model.llm.tokenizer)
+    for utterance in corpus:
+        assert utterance.turn is not None
+        pcm = utterance.samples()
+        if noise_db is not None:
+            pcm = add_at_snr(pcm, background(len(pcm), draws), noise_db)
+        features = stream_features(np.pad(pcm, (LEAD_SAMPLES, TAIL_SAMPLES)))
+        spoken, _ = model.adapter.split(model.adapter(model.encoder(features[None])))
+        before = conversation_before(writer, utterance.context, rng, cut=False)
+        reply = _reply(model, writer, before, as_pieces(spoken, model.llm.embed(range(model.llm.vocab_size)))[0])
+        heard = text_of_pieces(model, spoken[0, :, : model.adapter.dims.pieces])
+        yield Reading(utterance.text, utterance.voice, heard, reply, answer_is_right(utterance.turn, reply))
+
+
+def _reply(model: DuplexModel, writer: DialogueWriter, before: Sequence[int], audio: torch.Tensor) -> str:
+    """The greedy reply to a user turn [positions, llm_dim] behind the tokens `before`."""
+    llm = model.llm
+    embeds = torch.cat([llm.embed(before), model.prompt_embeddings, audio, llm.embed(writer.chat.suffix)])
+    pool = llm.new_pool(1, len(embeds) + LONGEST_REPLY)
+    branch = pool.acquire()
+    tokens: list[int] = []
+    while len(tokens) < LONGEST_REPLY:
+        [hidden] = llm.forward(pool, [branch], [embeds])
+        token = int(llm.logits(hidden[-1]).argmax())
+        if token == writer.chat.end_of_turn:
+            break
+        tokens.append(token)
+        embeds = llm.embed([token])
+    text: str = writer.decode(tokens)
+    return text.strip()
+
+
+def is_question(turn: Turn | None) -> bool:
+    """A turn inside of the world."""
+    return turn is not None and not turn.intent.startswith(OUTSIDE_PREFIX)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the shares, and with --list every wrong answer; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="reading_errors", description=__doc__)
+    parser.add_argument("corpus", type=Path, help="a folder that duplex.train.corpus made")
+    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/tiny"))
+    parser.add_argument("--count", type=int, default=350, help="turns, drawn at random")
+    parser.add_argument("--noise", type=float, metavar="DB", help="noise this far below the speech")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--list", action="store_true", help="print every wrong answer")
+    options = parser.parse_args(arguments)
+    try:
+        model = load_checkpoint(options.checkpoint, None)
+        questions = [clip for clip in load_corpus(options.corpus) if is_question(clip.turn)]
+        if not model.adapter.dims.pieces:
+            raise DuplexError(f"{options.checkpoint} writes no pieces that could be read")
+        if not questions:
+            raise DuplexError(f"{options.corpus} holds no user turns")
+    except (DuplexError, FileNotFoundError) as error:
+        print(f"reading_errors: {error}", file=sys.stderr)
+        return 1
+    chosen = random.Random(options.seed).sample(questions, min(options.count, len(questions)))
+    done = list(readings(model, chosen, options.noise, options.seed))
+    for one in done:
+        if options.list and not one.right:
+            print(f"{one.voice}: {one.said!r} heard as {one.heard!r}: {one.reply}")
+    whole = [one for one in done if one.heard == one.said]
+    print(f"right                   {sum(one.right for one in done) / len(done):.3f} of {len(done)} turns")
+    print(f"heard to the letter     {len(whole) / len(done):.3f}")
+    print(f"of these answered wrong {sum(not one.right for one in whole) / max(1, len(whole)):.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
