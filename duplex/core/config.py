@@ -92,7 +92,7 @@ class SessionConfig(_Checked):
     # The user interrupts the agent before the turn is decided: with a checkpoint that tells interruptions, above this
     # probability of one (1: never); with one that does not, after talking this long, which backchannels do not (0:
     # never). With both kinds, what began over the agent and was shorter is dropped, not answered, if nothing was decided.
-    barge_in_probability: float = Field(default=0.75, ge=0, le=1)
+    barge_in_probability: float = Field(default=0.74, ge=0, le=1)
     barge_in_ms: int = Field(default=560, ge=0, le=10000)
     # A listener hums while somebody speaks: in a turn begun while the agent is silent, the odds of "ignore" against
     # the other verdicts are taken this many times. 1: the state head's word as it is.

@@ -201,21 +201,28 @@ class Pipeline:
         if (folder / "state.pt").exists():
             return
         model, writer = self._listen_model("state")
-        pools = self._pools()
+        fill = model.encoder.global_cmvn.mean.cpu()
 
-        def batches(seed: int) -> Iterator[listen_stage.SpokenBatch]:
-            items = state_items(pools, writer, seed)
-            fill = model.encoder.global_cmvn.mean.cpu()
-            return listen_stage.spoken_batches(items, writer, self.preset.state_batch, seed, fill, masked_share=0.0)
+        def read(pools: ClipPools, turns: int, file: Path) -> head_stage.Read:
+            def made(seed: int) -> Iterator[listen_stage.SpokenBatch]:
+                items = state_items(pools, writer, seed)
+                return listen_stage.spoken_batches(items, writer, self.preset.state_batch, seed, fill, masked_share=0.0)
 
-        def ahead(done: int) -> Iterator[listen_stage.SpokenBatch]:
-            return in_processes(batches, self.seed + 1 + done, self.workers)
+            def ahead(done: int) -> Iterator[listen_stage.SpokenBatch]:
+                return in_processes(made, self.seed + 1 + done, self.workers)
+
+            return head_stage.read_turns(model, writer, ahead, turns, file)
 
         folder.mkdir(parents=True, exist_ok=True)
         if self.preset.head_turns:
-            read = head_stage.read_turns(model, writer, ahead, self.preset.head_turns, folder / "read.pt")
-            means = head_stage.fit(model, read, self.seed)
+            kept = read(self._pools(), self.preset.head_turns, folder / "read.pt")
+            means = head_stage.fit(model, kept, self.seed)
             print("loss of every pass:", *(f"{mean:.4f}" for mean in means), flush=True)
+            others = load_pools(
+                *map(self.corpus, ("unseen_voices", "split_turns_test", "backchannels_test", "noise_test"))
+            )
+            line = head_stage.calibrate(model, read(others, self.preset.calibration_turns, folder / "calibration.pt"))
+            print("interruption's logit: times {:.3f}, plus {:.3f}".format(*line), flush=True)
         torch.save({"module": model.state_dict()}, folder / "state.tmp")
         (folder / "state.tmp").replace(folder / "state.pt")
 

@@ -35,7 +35,8 @@ class Preset:
     soup_runs: int
     heard_steps: LoopOptions
     state_steps: LoopOptions
-    head_turns: int  # timed turns that state head and cues are fitted to at last
+    head_turns: int  # timed turns that state head and cues are fitted to at last,
+    calibration_turns: int  # and in voices kept from training, the probability of an interruption
     codec_steps: LoopOptions
     codes_fixed_after: int  # of codec_steps
     decoder_steps: LoopOptions
@@ -79,6 +80,7 @@ TINY = Preset(
         averaging=0.99,
     ),
     head_turns=35_200,
+    calibration_turns=1_600,
     codec_steps=LoopOptions(steps=7000, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
     codes_fixed_after=1800,
     decoder_steps=LoopOptions(steps=10400, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
@@ -116,6 +118,7 @@ SMOKE = Preset(
     heard_steps=LoopOptions(steps=2, learning_rate=1e-3),
     state_steps=LoopOptions(steps=2, learning_rate=1e-3),
     head_turns=12,
+    calibration_turns=12,
     codec_steps=LoopOptions(steps=4, learning_rate=1e-3),
     codes_fixed_after=3,
     decoder_steps=LoopOptions(steps=4, learning_rate=1e-3),

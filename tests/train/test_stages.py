@@ -44,7 +44,7 @@ from duplex.train.ctc_stage import (
     vary_pace,
     vary_voice,
 )
-from duplex.train.head_stage import PASSES, fit
+from duplex.train.head_stage import PASSES, calibrate, fit
 from duplex.train.heard import heard_dialogues
 from duplex.train.listen_stage import hear_like
 from duplex.train.loop import (
@@ -123,6 +123,26 @@ def test_the_head_is_fitted_to_kept_turns_and_nothing_else_moves(trained, tmp_pa
     means = fit(before, {key: value for key, value in kept.items() if key != "turns"}, seed=1)
     assert len(means) == PASSES
     assert means[-1] < means[0]
+
+
+def test_an_interruption_comes_as_true_as_it_is_probable(trained):
+    """Scale and shift do to logits what makes their mean probability the share of interruptions."""
+    work, out = trained
+    model, _ = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("state")
+    hidden, heard = torch.randn(4000, PRESETS["smoke"].llm.hidden), torch.randn(4000, 2 * PRESETS["smoke"].encoder.dim)
+    read = {"hidden": hidden.half(), "heard": heard.half(), "wanted": torch.full((4000,), -100)}
+
+    def probability():
+        logits = model.state_head(read["hidden"].float()) + model.adapter.cues(read["heard"].float())
+        return logits.detach()[:, 3].sigmoid(), logits.detach()[:, :3]
+
+    before, decisions = probability()
+    true = torch.sigmoid(0.5 * torch.logit(before) - 1.0)
+    calibrate(model, {**read, "interrupting": torch.bernoulli(true, generator=torch.Generator().manual_seed(1)).long()})
+    after, kept = probability()
+    assert calibration_error(before, torch.bernoulli(true).bool()) > 0.1
+    assert float((after - true).abs().mean()) < 0.03
+    assert torch.equal(decisions, kept)
 
 
 def test_a_finished_stage_is_not_run_again(trained, capsys):
@@ -455,7 +475,7 @@ def test_states_and_interruptions_are_learned_where_they_are_judged(trained):
     hidden, cues = torch.randn(2, 5, model.state_head.in_features), torch.randn(2, 3, 4)
     chunks = torch.tensor([[0, 1, 0, 1, -100], [0, 3, 2, -100, 1], [1, 2, 1, 2, 0], [1, 4, 1, -100, -100]])
     judged = model._state_logits(hidden, cues, chunks)
-    losses = model._state_losses(judged, chunks)
+    losses = model.state_losses(judged, chunks)
     logits = model.state_head(hidden)
     for position, heard in ((1, 0), (3, 2)):
         logits[0, position] += cues[0, heard]
@@ -465,7 +485,7 @@ def test_states_and_interruptions_are_learned_where_they_are_judged(trained):
     taking = -(torch.sigmoid(logits[0, 3, 3]).log() + (1 - torch.sigmoid(logits[1, 2, 3])).log()) / 2
     torch.testing.assert_close(losses["state"], state)
     torch.testing.assert_close(losses["interruption"], taking)
-    assert all(torch.isfinite(loss) for loss in model._state_losses(judged[3:], chunks[3:]).values())
+    assert all(torch.isfinite(loss) for loss in model.state_losses(judged[3:], chunks[3:]).values())
 
 
 def test_timed_items_are_judged_chunk_by_chunk(trained):
