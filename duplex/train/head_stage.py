@@ -125,9 +125,10 @@ def calibrate(model: ListenModel, read: Read) -> tuple[float, float]:
     Returns both; the order of the probabilities stays.
     """
     judged = read["interrupting"] != IGNORED
+    hidden, heard = (read[key][judged].to(model.prompt_embeddings.device).float() for key in ("hidden", "heard"))
     with torch.no_grad():
-        logits = model.state_head(read["hidden"][judged].float()) + model.adapter.cues(read["heard"][judged].float())
-    logits, wanted = logits[:, INTERRUPTION_CLASS], read["interrupting"][judged].float()
+        logits = (model.state_head(hidden) + model.adapter.cues(heard))[:, INTERRUPTION_CLASS].cpu()
+    wanted = read["interrupting"][judged].float()
     line = torch.tensor([1.0, 0.0], requires_grad=True)
     optimizer = torch.optim.LBFGS([line], max_iter=100, line_search_fn="strong_wolfe")
 
