@@ -12,6 +12,7 @@ prints for every shape of a checkpoint how long a layer takes in both.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from duplex.core.errors import DuplexError
 
 ROWS = 2
 SPREAD_BYTES = 64 << 20  # of weights that are gone through, more than a cache holds
@@ -64,7 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="layout", description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     options = parser.parse_args(arguments)
-    model = load_checkpoint(options.checkpoint, None)
+    try:
+        model = load_checkpoint(options.checkpoint, None)
+    except DuplexError as error:
+        print(f"layout: {error}", file=sys.stderr)
+        return 1
     torch.set_num_threads(1)
     modules = (model.encoder, model.adapter, model.llm.model, model.speech_decoder, model.codec)
     layers = [layer for module in modules for layer in module.modules() if isinstance(layer, nn.Linear)]

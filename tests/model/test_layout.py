@@ -46,3 +46,5 @@ def test_the_time_of_both_layouts_is_told_for_every_shape(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert ["1800", "256"] in [line[:2] for line in lines]
     assert all(float(figure) > 0 for line in lines for figure in line[3:])
+    assert main(["checkpoints/nothing"]) == 1
+    assert "there is no checkpoint folder" in capsys.readouterr().err
