@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from duplex.model.caches import StreamCaches
+from duplex.model.cpu_blocks import PackedLinear
 
 NORM_EPS = 1e-3  # of both norms (fixture quirk 5)
 CUE_HIDDEN = 64
@@ -60,10 +62,26 @@ class Adapter(nn.Module):
         if dims.cues:
             self.cues = nn.Sequential(nn.Linear(2 * width, CUE_HIDDEN), nn.GELU(), nn.Linear(CUE_HIDDEN, dims.cues))
         self._relu = two or dims.activation == "relu"
+        self._packed: dict[str, PackedLinear] = {}
+
+    def pack(self) -> None:
+        """Take chunks by `cpu_kernels` from now on, with the weights as they are now: float32 on the CPU."""
+        self._packed = {
+            name: PackedLinear(layer)
+            for name, layer in self.named_children()
+            if isinstance(layer, nn.Linear | nn.Conv1d) and layer.bias is not None
+        }
+
+    def _layer(self, name: str) -> Callable[[Tensor], Tensor]:
+        return self._packed.get(name) or getattr(self, name)
+
+    @property
+    def _added(self) -> list[str]:
+        return [*(["rest"] if self.dims.pieces else []), *(["cues"] if self.dims.cues else [])]
 
     def rest_parts(self) -> list[nn.Module]:
         """The modules behind what is added to pieces and behind the cues; none in official checkpoints."""
-        return [*([self.rest] if self.dims.pieces else []), *([self.cues] if self.dims.cues else [])]
+        return [getattr(self, name) for name in self._added]
 
     def piece_parts(self) -> list[nn.Module]:
         """All other modules."""
@@ -80,13 +98,12 @@ class Adapter(nn.Module):
         if self.dims.convolutions == 2:
             x = torch.cat([contexts[1], x], dim=2)
             cached.append(x[..., -keep:])
-            x = self._finish(self.conv1d1(x), self.bn1)
+            x = self._finish(self._layer("conv1d1")(x), self.bn1)
         x = torch.cat([contexts[0], x], dim=2)
         cached.insert(0, x[..., -keep:])
-        x = self._finish(self.conv1d2(x), self.bn2).transpose(1, 2)
-        out = self.project(x)
-        added = [part(x) for part in self.rest_parts()]
-        return torch.cat([out, *added], dim=2), cached
+        x = self._finish(self._layer("conv1d2")(x), self.bn2).transpose(1, 2)
+        outputs = [self._layer(name)(x) for name in ("project", *self._added)]
+        return torch.cat(outputs, dim=2), cached
 
     def split(self, adapted: Tensor) -> tuple[Tensor, Tensor]:
         """What the LLM reads of an output [..., width], and the cues [..., cues]."""

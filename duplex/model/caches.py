@@ -13,24 +13,31 @@ import torch
 
 from duplex.core.errors import BranchOverflowError, CapacityError
 
+NOTHING = torch.empty(0)  # in place of keys or values; tensors are replaced, never written
+
 
 @dataclass
 class StreamCaches:
     """What the encoder and adapter carry between chunks of one user turn.
 
-    encoder_k, encoder_v: per block [1, heads, frames, head_dim], frames <= left_chunks * chunk.
+    encoder_k, encoder_v: [blocks, 1, heads, frames, head_dim], frames <= left_chunks * chunk; empty at first.
     adapter: cached inputs per convolution [1, channels, kernel - 1], the strided one first (fixture quirk 5).
     pe_index: encoder frames consumed so far (fixture quirk 4).
     """
 
-    encoder_k: list[torch.Tensor] = field(default_factory=list)
-    encoder_v: list[torch.Tensor] = field(default_factory=list)
+    encoder_k: torch.Tensor = field(default=NOTHING)
+    encoder_v: torch.Tensor = field(default=NOTHING)
     adapter: list[torch.Tensor] = field(default_factory=list)
     pe_index: int = 0
 
+    @property
+    def frames(self) -> int:
+        """Frames whose keys and values are kept."""
+        return self.encoder_k.shape[3] if self.encoder_k.numel() else 0
+
     def copy(self) -> StreamCaches:
         """A copy that shares no list; tensors are replaced, never written, by the models, so they are shared."""
-        return StreamCaches(list(self.encoder_k), list(self.encoder_v), list(self.adapter), self.pe_index)
+        return StreamCaches(self.encoder_k, self.encoder_v, list(self.adapter), self.pe_index)
 
 
 @dataclass(eq=False)
@@ -45,7 +52,7 @@ class Branch:
 
 
 class BranchPool:
-    """Preallocated KV slots of one LLM, `k[layer]`, `v[layer]`: [slots, kv_heads, max_length, head_dim].
+    """Preallocated KV slots of one LLM, `k`, `v`: [layers, slots, kv_heads, max_length, head_dim].
 
     Thread-safe for acquire, fork and release; the tensors of one branch are touched by one step at a time.
     """
@@ -61,9 +68,9 @@ class BranchPool:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        shape = (slots, kv_heads, max_length, head_dim)
-        self.k = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
-        self.v = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+        shape = (layers, slots, kv_heads, max_length, head_dim)
+        self.k = torch.zeros(shape, dtype=dtype, device=device)
+        self.v = torch.zeros(shape, dtype=dtype, device=device)
         self.slots = slots
         self.max_length = max_length
         self._free = list(range(slots - 1, -1, -1))
@@ -100,8 +107,8 @@ class BranchPool:
         keep = source.length if length is None else length
         self._check_prefix(source, keep)
         branch = self.acquire()
-        for cache in (*self.k, *self.v):
-            cache[branch.slot, :, :keep].copy_(cache[source.slot, :, :keep])
+        for cache in (self.k, self.v):
+            cache[:, branch.slot, :, :keep].copy_(cache[:, source.slot, :, :keep])
         branch.length = keep
         if keep == source.length:
             branch.stream = source.stream.copy()
@@ -143,7 +150,7 @@ class BranchPool:
 
     def restore(self, exported: bytes) -> Branch:
         """A new branch from `export`. Raises CapacityError, BranchOverflowError, or ValueError on other shapes."""
-        state = torch.load(io.BytesIO(exported), weights_only=True, map_location=self.k[0].device)
+        state = torch.load(io.BytesIO(exported), weights_only=True, map_location=self.k.device)
         if len(state["k"]) != len(self.k):
             raise ValueError(f"the exported branch has {len(state['k'])} layers, this pool {len(self.k)}")
         branch = self.acquire()

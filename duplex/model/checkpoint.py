@@ -6,8 +6,7 @@
     server.json                                   sampling of codes and vocoding
     llm/                                          a Hugging Face causal LM, here or elsewhere
 
-Any final.pt may be a final.safetensors, and in that of the speech decoder and the codec our own checkpoints may hold
-matrices in 8 bit (`in_eight_bits`). Loading is strict: a tensor that is missing, unexpected or of the wrong
+Any final.pt may be a final.safetensors, in which our own checkpoints may hold matrices in 8 bit (`in_eight_bits`). Loading is strict: a tensor that is missing, unexpected or of the wrong
 shape is an error that names it and its file.
 """
 
@@ -23,9 +22,11 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from duplex.audio.features import CHUNK_FRAMES
 from duplex.core.errors import CheckpointError
 from duplex.model import checkpoint_config as config
 from duplex.model.adapter import Adapter
+from duplex.model.caches import StreamCaches
 from duplex.model.chat import ChatFormat
 from duplex.model.checkpoint_files import (
     TensorFile,
@@ -39,7 +40,6 @@ from duplex.model.checkpoint_files import (
 from duplex.model.cmvn import read_cmvn, write_cmvn_json
 from duplex.model.codec import Codec, CodecEncoder, HifiGanGenerator, IstftDecoder, Quantizer
 from duplex.model.encoder import SpeechEncoder
-from duplex.model.layout import lay_out_for_few_rows
 from duplex.model.lexicon import Lexicon
 from duplex.model.llm import CausalLanguageModel
 from duplex.model.settings import SpeechSettings
@@ -95,11 +95,17 @@ class _Listening:
 
 
 def load_checkpoint(
-    folder: Path, llm: Path | None, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path,
+    llm: Path | None,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    packed: bool = True,
 ) -> DuplexModel:
     """Load a checkpoint folder and its LLM (`folder/llm` when `llm` is None) onto `device`.
 
-    Weights are kept in `dtype`, but for the codec: phase and inverse Fourier transform want float32.
+    Weights are kept in `dtype`, but for the codec: phase and inverse Fourier transform want float32. In float32 on a CPU
+    they are `packed` for `cpu_kernels` as well, where these can run them.
     Raises CheckpointError naming the tensor, entry or file that is wrong.
     """
     if not folder.is_dir():
@@ -110,15 +116,20 @@ def load_checkpoint(
     codec, codec_encoder = _load_codec(folder / "codec")
     if llm is None and not (folder / "llm").is_dir():
         raise CheckpointError(f"{folder} has no llm folder inside: name the language model's folder (--llm)")
-    language_model = CausalLanguageModel.load(folder / "llm" if llm is None else llm, device=device, dtype=dtype)
+    packed = packed and torch.device(device).type == "cpu" and dtype == torch.float32
+    language_model = CausalLanguageModel.load(
+        folder / "llm" if llm is None else llm, device=device, dtype=dtype, packed=packed
+    )
     _check_fit(listening, speech_decoder, codec, language_model, folder)
     for module in (listening.encoder, listening.adapter, listening.state_head, speech_decoder):
         _frozen(module).to(device=device, dtype=dtype)
     _frozen(codec).to(device)
     if codec_encoder is not None:
         _frozen(codec_encoder).to(device)
-    for part in (listening.encoder, listening.adapter, speech_decoder, codec, language_model.model):
-        lay_out_for_few_rows(part)
+    if packed:
+        for part in (listening.encoder, listening.adapter, speech_decoder):
+            part.pack()
+        _warm_up(listening, speech_decoder)
     return DuplexModel(
         encoder=listening.encoder,
         adapter=listening.adapter,
@@ -149,17 +160,17 @@ def save_checkpoint(
     codec_encoder: CodecEncoder | None = None,
     interruption_class: int | None = None,
     dtype: torch.dtype = torch.float16,
-    eight_bit_speech: bool = False,
+    eight_bit: bool = False,
 ) -> None:
     """Write trained parts as a checkpoint that `load_checkpoint` reads; the LLM's folder is the caller's to write.
 
     Sizes come from the modules' own `dims`. Weights are stored as safetensors in `dtype`, statistics (CMVN, batch
-    norms) in their own type; the CMVN is written as a JSON file as well. With `eight_bit_speech` the matrices of speech
-    decoder and codec take 8 bits a weight, but for the codebook: codes are found by the distance to it.
+    norms) in their own type; the CMVN is written as a JSON file as well. With `eight_bit` their matrices take 8 bits
+    a weight, but for the codebook: codes are found by the distance to it.
     """
+    small = in_eight_bits if eight_bit else dict[str, Tensor]
     listening = {
-        **stored(encoder, ENCODER, dtype),
-        **stored(adapter, ADAPTER, dtype),
+        **small({**stored(encoder, ENCODER, dtype), **stored(adapter, ADAPTER, dtype)}),
         PROMPTS + "weight": narrowed(prompt_embeddings, dtype),
         **stored(state_head, STATE_HEAD, dtype),
     }
@@ -179,7 +190,6 @@ def save_checkpoint(
     cmvn = encoder.global_cmvn
     write_cmvn_json(folder / "audiollm" / "global_cmvn", cmvn.mean, cmvn.istd)
 
-    small = in_eight_bits if eight_bit_speech else dict[str, Tensor]
     write_tensor_file(folder / "decoder", small(stored(speech_decoder, "", dtype)))
     _write_json(folder / "decoder" / "model.json", config.decoder_config(speech_decoder.dims))
     if speech_decoder.dims.symbols:
@@ -232,6 +242,16 @@ def _load_listening(folder: Path) -> _Listening:
             f"{folder / 'train.yaml'}: interruption_class {interruption} is none of the {entries.states} states"
         )
     return _Listening(encoder, adapter, prompts.weight.detach(), state_head, entries.chat_template, interruption)
+
+
+@torch.inference_mode()
+def _warm_up(listening: _Listening, decoder: SpeechDecoder) -> None:
+    """Compile what `cpu_kernels` has for these parts now, not in somebody's first turn; the LLM has been tried out."""
+    caches = [StreamCaches()]
+    features = torch.zeros(1, CHUNK_FRAMES, listening.encoder.dims.bins)
+    listening.adapter.chunk(listening.encoder.chunk(features, caches), caches)
+    cache, _ = decoder.begin(torch.zeros(1, 1, decoder.dims.dim), torch.zeros(1, 1, decoder.dims.dim))
+    decoder.step(decoder.dims.sos, cache)
 
 
 def _add_cmvn(tensors: dict[str, Tensor], path: Path, bins: int, *, is_json: bool) -> None:

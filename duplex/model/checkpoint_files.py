@@ -16,7 +16,7 @@ from duplex.core.errors import CheckpointError
 
 _NAMED = 5  # tensors an error message lists before it only counts
 SCALE = ".int8_scale"  # behind the name of a tensor in 8 bit: what its rows are multiplied with
-_INT8_LARGEST = 127
+INT8_LARGEST = 127
 _INT8_NUMBERS = 1024  # a tensor has to hold, or 8 bits are not worth it
 _COUNTER = "num_batches_tracked"  # a batch norm's step count: not needed, absent from some files
 
@@ -116,10 +116,25 @@ def in_eight_bits(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not tensor.is_floating_point() or tensor.dim() < 2 or tensor.numel() < _INT8_NUMBERS:
             continue
         values = tensor.float()
-        scale = values.abs().amax(dim=tuple(range(1, values.dim())), keepdim=True) / _INT8_LARGEST
+        scale = values.abs().amax(dim=tuple(range(1, values.dim())), keepdim=True) / INT8_LARGEST
         steps = (values / scale.clamp(min=torch.finfo(torch.float32).tiny)).round()
         out[name], out[name + SCALE] = steps.to(torch.int8), scale
     return out
+
+
+def on_eight_bit_grid(matrix: Tensor) -> Tensor:
+    """A matrix with every row rounded to at most 127 steps of a power of two on either side of zero.
+
+    So bfloat16 holds it exactly, and a file that knows no 8 bit can keep it.
+    """
+    scale = power_of_two(matrix.float().abs().amax(dim=1, keepdim=True) / INT8_LARGEST)
+    steps = (matrix.float() / scale.clamp(min=torch.finfo(torch.float32).tiny)).round()
+    return (steps * scale).to(matrix.dtype)
+
+
+def power_of_two(at_least: Tensor) -> Tensor:
+    """The least powers of two that are not below `at_least`; 0 for 0."""
+    return torch.exp2(torch.ceil(torch.log2(at_least)))
 
 
 def _widened(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from duplex.model.caches import StreamCaches
+from duplex.model.cpu_encoder import CpuEncoder
 
 POSITION_TABLE_LENGTH = 5000  # rows of the sinusoidal table; pe_index wraps below it (fixture quirk 4)
 
@@ -209,6 +210,15 @@ class SpeechEncoder(nn.Module):
         self.global_cmvn = GlobalCmvn(dims.bins)
         self.enc = nn.ModuleList([Subsampling(dims), Transformer(dims)])  # the checkpoint's names
         self.register_buffer("positions", sinusoid_table(POSITION_TABLE_LENGTH, dims.dim), persistent=False)
+        self._packed: CpuEncoder | None = None
+
+    def pack(self) -> None:
+        """Take chunks by `cpu_kernels` from now on, with the weights as they are now: float32 on the CPU. Not with the
+        official positions: the embedding of a key's position would have to be kept for every position.
+        """
+        if self.dims.position_kind == DISTANCE_POSITIONS:
+            positions, _ = self._distances(1, 0)
+            self._packed = CpuEncoder(list(self.transformer.blocks()), positions[0])
 
     @property
     def transformer(self) -> Transformer:
@@ -228,8 +238,7 @@ class SpeechEncoder(nn.Module):
         x = self._embed(features)
         groups: dict[tuple[int, int], list[int]] = {}
         for row, cache in enumerate(caches):
-            cached = cache.encoder_k[0].shape[2] if cache.encoder_k else 0
-            groups.setdefault((cached, cache.pe_index), []).append(row)
+            groups.setdefault((cache.frames, cache.pe_index), []).append(row)
         if len(groups) == 1:
             return self._chunk_group(x, caches)
         out = torch.empty_like(x)
@@ -239,31 +248,52 @@ class SpeechEncoder(nn.Module):
 
     def _chunk_group(self, x: Tensor, caches: list[StreamCaches]) -> Tensor:
         dims = self.dims
-        cached = caches[0].encoder_k[0].shape[2] if caches[0].encoder_k else 0
-        pe_index = caches[0].pe_index % dims.wrap
+        cached, pe_index = caches[0].frames, caches[0].pe_index % dims.wrap
+        kept_k, kept_v = (_joined([getattr(c, name) for c in caches]) for name in ("encoder_k", "encoder_v"))
+        if self._packed is not None:
+            x, keys, values = self._run_packed(self._packed, x, cached, kept_k, kept_v)
+        else:
+            x, keys, values = self._run(x, cached, pe_index, kept_k, kept_v)
+        keys, values = keys[:, :, :, -dims.left_frames :], values[:, :, :, -dims.left_frames :]  # quirk 3: afterwards
+        for row, cache in enumerate(caches):
+            cache.encoder_k, cache.encoder_v = keys[:, row : row + 1], values[:, row : row + 1]
+            cache.pe_index = pe_index + x.shape[1]
+        out: Tensor = self.transformer.after_norm(x)
+        return out
+
+    def _run(
+        self, x: Tensor, cached: int, pe_index: int, kept_k: Tensor, kept_v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames x [streams, frames, dim] behind the kept keys and values, through all blocks; returns all of both."""
+        dims = self.dims
         if dims.position_kind == OFFICIAL_POSITIONS:
             start = max(0, pe_index - (dims.left_chunks + 1) * dims.chunk)  # quirk 4
             positions, distances = self.positions[None, start : start + cached + x.shape[1]], None
         else:
             positions, distances = self._distances(x.shape[1], cached)
-        new_k: list[Tensor] = []
-        new_v: list[Tensor] = []
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
         for index, block in enumerate(self.transformer.blocks()):
             attention = block.self_attn
             q, k, v = attention.qkv(block.norm1(x))
             if cached:
-                k = torch.cat([_rows([c.encoder_k[index] for c in caches]), k], dim=2)
-                v = torch.cat([_rows([c.encoder_v[index] for c in caches]), v], dim=2)
+                k, v = torch.cat([kept_k[index], k], dim=2), torch.cat([kept_v[index], v], dim=2)
             content, position = attention.scores(q, k, positions, distances)
             x = block.feed(x + attention.combine(content + position, v))
-            new_k.append(k[:, :, -dims.left_frames :])  # trimmed after attention (quirk 3)
-            new_v.append(v[:, :, -dims.left_frames :])
-        for row, cache in enumerate(caches):
-            cache.encoder_k = [k[row : row + 1] for k in new_k]
-            cache.encoder_v = [v[row : row + 1] for v in new_v]
-            cache.pe_index = pe_index + x.shape[1]
-        out: Tensor = self.transformer.after_norm(x)
-        return out
+            keys.append(k)
+            values.append(v)
+        return x, torch.stack(keys), torch.stack(values)
+
+    def _run_packed(
+        self, packed: CpuEncoder, x: Tensor, cached: int, kept_k: Tensor, kept_v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_run`."""
+        dims, (streams, frames, _) = self.dims, x.shape
+        keys = x.new_empty(dims.blocks, streams, dims.heads, cached + frames, dims.dim // dims.heads)
+        values = torch.empty_like(keys)
+        if cached:
+            keys[:, :, :, :cached], values[:, :, :, :cached] = kept_k, kept_v
+        return packed.run(x, keys, values, self._distances(frames, cached)[1]), keys, values
 
     def _distances(self, queries: int, cached: int) -> tuple[Tensor, Tensor]:
         """Embeddings of all distances a key can have, and which one each of [queries, cached + queries] has.
@@ -308,5 +338,6 @@ class SpeechEncoder(nn.Module):
         return out
 
 
-def _rows(tensors: list[Tensor]) -> Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+def _joined(caches: list[Tensor]) -> Tensor:
+    """Keys or values of several streams, [blocks, 1, heads, frames, head_dim] each, as one."""
+    return caches[0] if len(caches) == 1 else torch.cat(caches, dim=1)

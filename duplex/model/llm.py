@@ -10,6 +10,7 @@ Keys and values are written once into the slot and read back as views: nothing i
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +23,15 @@ from torch.nn import functional as F
 
 from duplex.core.errors import CheckpointError
 from duplex.model.caches import Branch, BranchPool
+from duplex.model.cpu_llm import CpuLlm
+
+log = logging.getLogger(__name__)
 
 ATTENTION_NAME = "duplex"
 PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 TRIAL_TOKENS = 5
 TRIAL_TOLERANCE = 0.1  # of the logits' norm: bfloat16 rounds to a few hundredths, another scale is far off
+PACKED_TOLERANCE = 1e-3  # the same of float32
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -130,10 +135,13 @@ class CausalLanguageModel:
         self.body = model.base_model
         self.embedding: nn.Module = model.get_input_embeddings()
         self.head: nn.Module = model.get_output_embeddings()
+        self._packed: CpuLlm | None = None
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> CausalLanguageModel:
-        """Load a Hugging Face directory strictly.
+    def load(
+        cls, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, packed: bool = True
+    ) -> CausalLanguageModel:
+        """Load a Hugging Face directory strictly; `packed` for `cpu_kernels` as well, where these can run it.
 
         Raises CheckpointError naming what is missing or unexpected, or the architecture that cannot be run here.
         """
@@ -165,27 +173,40 @@ class CausalLanguageModel:
         model = model.to(device)
         try:
             llm = cls(model, tokenizer)
-            llm._try_out()
+            llm._try_out(packed=packed)
         except Exception as error:  # whatever a foreign architecture stumbles over
             name = type(model).__name__
             raise CheckpointError(f"{folder}: {name} cannot be run on our attention hook and cache: {error}") from error
         return llm
 
     @torch.no_grad()
-    def _try_out(self) -> None:
-        """A few tokens through our hook and cache, as transformers itself runs them. Raises ValueError otherwise."""
+    def _try_out(self, *, packed: bool) -> None:
+        """A few tokens through our cache, as transformers itself runs them: `packed` where that agrees with it, or else
+        through our hook. Raises ValueError otherwise.
+        """
         ids = list(range(TRIAL_TOKENS))
-        pool = self.new_pool(1, TRIAL_TOKENS)
+        self.model.set_attn_implementation("eager")
+        theirs = self.model(torch.tensor([ids], device=self.device), use_cache=False).logits[0].float()
+        self.model.set_attn_implementation(ATTENTION_NAME)
+        if packed:
+            try:
+                self._packed = CpuLlm(self.model)
+            except (ValueError, AttributeError) as error:  # another kind of model
+                log.debug("the language model runs by its own modules", extra={"cause": str(error)})
+            else:
+                if _apart(self._trial(ids), theirs) <= PACKED_TOLERANCE:
+                    return
+                self._packed = None
+        if _apart(self._trial(ids), theirs) > TRIAL_TOLERANCE:
+            raise ValueError("its logits differ from those that transformers computes")
+
+    def _trial(self, ids: list[int]) -> Tensor:
+        pool = self.new_pool(1, len(ids))
         branch = pool.acquire()
         pieces = [self.forward(pool, [branch], [self.embed(part)])[0] for part in (ids[:-1], ids[-1:])]
         if not all(bool(keys.any()) for keys in pool.k):
             raise ValueError("not every layer keeps keys and values through the attention interface")
-        ours = self.logits(torch.cat(pieces))
-        self.model.set_attn_implementation("eager")
-        theirs = self.model(torch.tensor([ids], device=self.device), use_cache=False).logits[0].float()
-        self.model.set_attn_implementation(ATTENTION_NAME)
-        if float((ours - theirs).norm()) > TRIAL_TOLERANCE * float(theirs.norm()):
-            raise ValueError("its logits differ from those that transformers computes")
+        return self.logits(torch.cat(pieces))
 
     @property
     def device(self) -> torch.device:
@@ -249,22 +270,30 @@ class CausalLanguageModel:
         for branch, embed in zip(branches, embeds, strict=True):
             pool.require(branch, embed.shape[0])
         spans = tuple((b.slot, b.length, e.shape[0]) for b, e in zip(branches, embeds, strict=True))
+        packed = embeds[0] if len(embeds) == 1 else torch.cat(list(embeds))
+        run = self._run if self._packed is None else self._packed.forward
+        hidden = run(pool, spans, packed)
+        for branch, embed in zip(branches, embeds, strict=True):
+            branch.length += embed.shape[0]
+        return list(torch.split(hidden, [e.shape[0] for e in embeds]))
+
+    def _run(self, pool: BranchPool, spans: Sequence[tuple[int, int, int]], packed: Tensor) -> Tensor:
+        """Packed rows [n, hidden] through the model's own modules."""
         masks = tuple(self._mask(start, count) for _, start, count in spans)
         positions = torch.cat([torch.arange(s, s + n, device=self.device) for _, s, n in spans])
-        packed = embeds[0] if len(embeds) == 1 else torch.cat(list(embeds))
         hidden: Tensor = self.body(
             inputs_embeds=packed[None].to(self.dtype),
             position_ids=positions[None],
             attention_mask=None,
             use_cache=False,
-            duplex_batch=PackedBatch(pool, spans, masks),
+            duplex_batch=PackedBatch(pool, tuple(spans), masks),
         ).last_hidden_state[0]
-        for branch, embed in zip(branches, embeds, strict=True):
-            branch.length += embed.shape[0]
-        return list(torch.split(hidden, [e.shape[0] for e in embeds]))
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits of hidden states [..., hidden], float32."""
+        if self._packed is not None:
+            return self._packed.logits(hidden)
         out: Tensor = self.head(hidden)
         return out.float()
 
@@ -274,3 +303,8 @@ class CausalLanguageModel:
             return None
         keys = torch.arange(start + count, device=self.device)
         return keys[None, :] <= keys[start:, None]
+
+
+def _apart(ours: Tensor, theirs: Tensor) -> float:
+    """How far apart logits are, as a share of their norm."""
+    return float((ours - theirs).norm() / theirs.norm())

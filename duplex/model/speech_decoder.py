@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from duplex.model.cpu_blocks import BlockParts, CpuBlocks, Matrices, Rows, normed
 from duplex.model.lexicon import Lexicon
 
 RMS_EPS = 1e-6
 ROPE_THETA = 10000.0
 SPECIAL_TOKENS = 4  # bos, sos, eos, pad = V .. V+3 (fixture quirk 10)
 CACHE_BLOCK = 256  # positions by which a growing key/value buffer is extended
+BEFORE, PREFIX, MAIN = "layers_pre_nn", "layers_prefix", "layers"  # the stacks, by their names in checkpoints
 CODES_PER_SYMBOL = 2.5  # before a corpus tells: English at 40 codes a second
 
 
@@ -132,6 +134,21 @@ class LlamaBlock(nn.Module):
         q, k = rope(self._by_head(queries_and_keys, 2 * self.heads), turned).chunk(2, dim=1)
         return q, k, self._by_head(projections.v_proj(normed), self.heads)
 
+    def parts(self) -> BlockParts:
+        """What the block is made of."""
+        attention, mlp = self.self_attn, self.mlp
+        return BlockParts(
+            self.input_layernorm.weight,
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            attention.o_proj,
+            self.post_attention_layernorm.weight,
+            mlp.gate_proj,
+            mlp.up_proj,
+            mlp.down_proj,
+        )
+
     @staticmethod
     def _by_head(x: Tensor, heads: int) -> Tensor:
         return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
@@ -149,28 +166,53 @@ class LlamaBlock(nn.Module):
 
 
 class SpeechCache:
-    """Keys and values of one segment being spoken, per block [1, heads, capacity, head_dim]; grows in blocks."""
+    """Keys and values of one segment being spoken, `k`, `v`: [blocks, 1, heads, capacity, head_dim]; grows in blocks."""
 
     def __init__(self) -> None:
-        self.k: list[Tensor] = []
-        self.v: list[Tensor] = []
+        self.k = self.v = torch.empty(0)
         self.length = 0
         self.prefix_length = 0
         self.origin = 0  # the length at which position 0 stands
 
+    def reserve(self, blocks: int, heads: int, new: int, like: Tensor) -> None:
+        """Make room for `new` positions behind `length`, of the type and on the device of `like` [..., dim]."""
+        end = self.length + new
+        if not self.k.numel():
+            shape = (blocks, 1, heads, end + CACHE_BLOCK, like.shape[-1] // heads)
+            self.k, self.v = like.new_empty(shape), like.new_empty(shape)
+        elif end > self.k.shape[3]:
+            grow = (0, 0, 0, end + CACHE_BLOCK - self.k.shape[3])
+            self.k, self.v = F.pad(self.k, grow), F.pad(self.v, grow)
+
     def put(self, block: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write new keys and values behind `length` and return views of everything so far."""
         end = self.length + k.shape[2]
-        if block == len(self.k):
-            shape = (k.shape[0], k.shape[1], max(CACHE_BLOCK, end + CACHE_BLOCK), k.shape[3])
-            self.k.append(k.new_empty(shape))
-            self.v.append(v.new_empty(shape))
-        elif end > self.k[block].shape[2]:
-            grow = (0, 0, 0, end + CACHE_BLOCK - self.k[block].shape[2])
-            self.k[block], self.v[block] = F.pad(self.k[block], grow), F.pad(self.v[block], grow)
-        self.k[block][:, :, self.length : end] = k
-        self.v[block][:, :, self.length : end] = v
-        return self.k[block][:, :, :end], self.v[block][:, :, :end]
+        self.k[block, :, :, self.length : end] = k
+        self.v[block, :, :, self.length : end] = v
+        return self.k[block, :, :, :end], self.v[block, :, :, :end]
+
+
+class _Packed:
+    """The decoder's weights as `cpu_kernels` takes them."""
+
+    def __init__(self, decoder: SpeechDecoder) -> None:
+        dims = decoder.dims
+        self.stacks = {
+            stack: CpuBlocks(
+                [block.parts() for block in _blocks(blocks)],
+                heads=dims.heads,
+                eps=RMS_EPS,
+                scaling=(dims.dim // dims.heads) ** -0.5,
+            )
+            for stack in (BEFORE, PREFIX, MAIN)
+            if (blocks := getattr(decoder, stack, None))
+        }
+        self._norm, self._bias = decoder.norm.weight, decoder.out_fnn.bias
+        self._out = Matrices.pack([decoder.out_fnn.weight])
+
+    def logits(self, out: Tensor) -> Tensor:
+        """Of one row [dim] behind the blocks: [codes + 4]."""
+        return self._out.times(normed(out[None], self._norm, RMS_EPS))[0] + self._bias
 
 
 class SpeechDecoder(nn.Module):
@@ -200,6 +242,11 @@ class SpeechDecoder(nn.Module):
             self.symbol_embedding = nn.Embedding(dims.symbols, dims.dim)
             self.register_buffer("symbol_codes", torch.full((dims.symbols,), CODES_PER_SYMBOL))
         self._angles: Rotation | None = None  # replaced whole, so that threads may share it
+        self._packed: _Packed | None = None
+
+    def pack(self) -> None:
+        """Stream by `cpu_kernels` from now on, with the weights as they are now: float32 on the CPU."""
+        self._packed = _Packed(self)
 
     def split(self, llm_rows: Tensor) -> Tensor:
         """LLM vectors [..., n, llm_dim] as decoder positions [..., n * llm_dim / dim, dim] (quirk 9)."""
@@ -241,18 +288,14 @@ class SpeechDecoder(nn.Module):
         """
         cache = SpeechCache()
         if prefix is not None and self.dims.prefix:
-            turned = self._rotation_at(0, prefix.shape[1])
-            x = prefix
-            for index, block in enumerate(_blocks(self.layers_prefix)):
-                q, k, v = block.qkv(x, turned)
-                cache.put(index, k, v)
-                x = block.finish(x, q, k, v)
-            cache.length = cache.prefix_length = cache.origin = prefix.shape[1]
+            self._run(PREFIX, prefix, cache, self._rotation_at(0, prefix.shape[1]))
+            cache.prefix_length = cache.origin = cache.length
         bos = self.embedding.weight[self.dims.bos].expand(1, 1, -1)
-        x = torch.cat([bos, self.pre_network(text)], dim=1)
+        written = self._run(BEFORE, text, SpeechCache(), self._rotation_at(0, text.shape[1]))
+        x = torch.cat([bos, written], dim=1)
         if places is None:
-            return cache, self._run(x, cache, self._rotation_at(0, x.shape[1]))
-        out = self._run(x, cache, self._rotation(F.pad(places, (1, 0))))
+            return cache, self._run(MAIN, x, cache, self._rotation_at(0, x.shape[1]))
+        out = self._run(MAIN, x, cache, self._rotation(F.pad(places, (1, 0))))
         cache.origin = cache.length
         return cache, out
 
@@ -260,14 +303,27 @@ class SpeechDecoder(nn.Module):
         """Logits [codes + 4] of the next code after `token` (sos first)."""
         x = self.embedding.weight[token].view(1, 1, -1)
         turned = self._rotation_at(cache.length - cache.origin, 1)
-        out: Tensor = self.out_fnn(self.norm(self._run(x, cache, turned)))[0, 0]
-        return out
+        out = self._run(MAIN, x, cache, turned)[0, 0]
+        if self._packed is not None:
+            return self._packed.logits(out)
+        logits: Tensor = self.out_fnn(self.norm(out))
+        return logits
 
-    def _run(self, x: Tensor, cache: SpeechCache, turned: Rotation) -> Tensor:
-        for index, block in enumerate(_blocks(self.layers)):
-            q, k, v = block.qkv(x, turned)
-            x = block.finish(x, q, *cache.put(index, k, v))
-        cache.length += x.shape[1]
+    def _run(self, stack: str, x: Tensor, cache: SpeechCache, turned: Rotation) -> Tensor:
+        """Rows x [1, n, dim] through a stack's blocks: they see all that is in the cache, and one another."""
+        blocks: nn.ModuleList = getattr(self, stack)
+        start, count = cache.length, x.shape[1]
+        if not blocks or not count:
+            return x
+        cache.reserve(len(blocks), self.dims.heads, count, x)
+        if self._packed is not None:
+            rows = Rows.mutual(start, count)
+            x = self._packed.stacks[stack].run(x[0], rows, *turned, cache.k, cache.v)[None]
+        else:
+            for index, block in enumerate(_blocks(blocks)):
+                q, k, v = block.qkv(x, turned)
+                x = block.finish(x, q, *cache.put(index, k, v))
+        cache.length += count
         return x
 
     def forward(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import safetensors.torch
+
 from duplex.model.checkpoint import SpeechSettings, save_checkpoint
+from duplex.model.checkpoint_files import on_eight_bit_grid, write_safetensors
 from duplex.model.codec import Codec
 from duplex.model.speech_decoder import SpeechDecoder
 from duplex.train.codec_stage import CodecTrainer
@@ -21,13 +24,15 @@ def export(
     settings: SpeechSettings,
     folder: Path,
     *,
-    eight_bit_speech: bool = False,
+    eight_bit: bool = False,
 ) -> None:
-    """The checkpoint in the official layout, 16 bit (speech decoder and codec 8 where asked for), with its LLM inside
-    `folder/llm`.
+    """The checkpoint in the official layout with its LLM inside `folder/llm`; its matrices 8 bit where asked for, all
+    else 16.
     """
     if (folder / "llm").resolve() != llm_folder.resolve():
         shutil.copytree(llm_folder, folder / "llm", dirs_exist_ok=True)
+    if eight_bit:
+        round_llm(folder / "llm")
     save_checkpoint(
         folder,
         encoder=listen.encoder,
@@ -40,5 +45,13 @@ def export(
         settings=settings,
         chat_template=TEMPLATE,
         interruption_class=INTERRUPTION_CLASS,
-        eight_bit_speech=eight_bit_speech,
+        eight_bit=eight_bit,
     )
+
+
+def round_llm(folder: Path) -> None:
+    """Round the matrices of a language model's blocks to 8 bit where they lie; its file stays what it was."""
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    blocks = {name for name, tensor in tensors.items() if ".layers." in name and tensor.dim() == 2}
+    write_safetensors(path, {n: on_eight_bit_grid(t) if n in blocks else t for n, t in tensors.items()})

@@ -257,7 +257,7 @@ class Pipeline:
         settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]
         export(
             listen, decoder, self._codec(), self.llm_folder, settings, self.out,
-            eight_bit_speech=self.preset.eight_bit_speech,
+            eight_bit=self.preset.eight_bit,
         )  # fmt: skip
 
     def _tokenizer(self) -> Any:

@@ -44,7 +44,7 @@ class Preset:
     state_batch: int = 16
     shard_clips: int = CLIPS_PER_SHARD
     adapter_kernel: int = 5
-    eight_bit_speech: bool = True  # how the checkpoint's speech decoder and codec are stored
+    eight_bit: bool = True  # how the checkpoint's matrices are stored
     speech: dict[str, float] = field(default_factory=dict)  # entries of server.json
     voices: tuple[Voice, ...] = TRAIN_VOICES  # of the users
 

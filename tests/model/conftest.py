@@ -38,9 +38,10 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def model() -> DuplexModel:
-    return load_checkpoint(CHECKPOINT, LLM)
+@pytest.fixture(scope="session", params=["packed", "modules"])
+def model(request: pytest.FixtureRequest) -> DuplexModel:
+    """As a CPU runs it, and as everything else does."""
+    return load_checkpoint(CHECKPOINT, LLM, packed=request.param == "packed")
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from duplex.model.adapter import Adapter
 from duplex.model.caches import StreamCaches
 from duplex.model.checkpoint import DuplexModel, load_checkpoint, save_checkpoint
 from duplex.model.checkpoint_config import decoder_config
-from duplex.model.checkpoint_files import SCALE
+from duplex.model.checkpoint_files import SCALE, on_eight_bit_grid
 from duplex.model.cmvn import read_cmvn, write_cmvn_json, write_cmvn_kaldi
 from duplex.model.codec import CodecEncoder, IstftDecoder, IstftDims
 from duplex.model.encoder import EncoderDims
@@ -193,29 +193,49 @@ def test_sixteen_bit_does_not_overflow(model: DuplexModel, tmp_path: Path) -> No
     assert torch.equal(load_checkpoint(tmp_path, LLM).prompt_embeddings, with_large)
 
 
-def test_speech_in_eight_bits_is_nearly_the_same_and_its_codebook_exact(model: DuplexModel, tmp_path: Path) -> None:
+def test_eight_bits_are_nearly_the_same_and_the_codebook_exact(model: DuplexModel, tmp_path: Path) -> None:
     save(model, tmp_path / "16")
-    save(model, tmp_path / "8", eight_bit_speech=True)
+    save(model, tmp_path / "8", eight_bit=True)
     again = load_checkpoint(tmp_path / "8", LLM)
     sixteen = load_checkpoint(tmp_path / "16", LLM)
-    for name, weight in state_of(model.speech_decoder).items():
-        step = weight.abs().flatten(1).amax(1) / 127 if weight.dim() > 1 else torch.zeros(1)
-        error = (state_of(again.speech_decoder)[name] - weight).abs()
-        assert (error <= 0.51 * step.reshape(-1, *[1] * (weight.dim() - 1)) + 1e-3 * weight.abs() + 1e-6).all(), name
-    assert_same(replace(sixteen, speech_decoder=again.speech_decoder, codec=again.codec), again)
+    for part in ("encoder", "adapter", "speech_decoder"):
+        for name, weight in state_of(getattr(model, part)).items():
+            step = weight.abs().flatten(1).amax(1) / 127 if weight.dim() > 1 else torch.zeros(1)
+            error = (state_of(getattr(again, part))[name] - weight).abs()
+            assert (error <= 0.51 * step.reshape(-1, *[1] * (weight.dim() - 1)) + 1e-3 * weight.abs() + 1e-6).all(), (
+                name
+            )
+    small = {part: getattr(again, part) for part in ("encoder", "adapter", "speech_decoder", "codec")}
+    assert_same(replace(sixteen, **small), again)
     assert torch.equal(
         again.codec.quantizer.codebook.embedding.weight, sixteen.codec.quantizer.codebook.embedding.weight
     )
-    kept = safetensors.torch.load_file(tmp_path / "8" / "decoder" / "final.safetensors")
-    matrices = [t for name, t in kept.items() if t.dim() > 1 and t.numel() >= 1024 and not name.endswith(SCALE)]
-    assert matrices
-    assert {t.dtype for t in matrices} == {torch.int8}
-    save(again, tmp_path / "again", eight_bit_speech=True)
+    for folder in ("audiollm", "decoder"):
+        kept = safetensors.torch.load_file(tmp_path / "8" / folder / "final.safetensors")
+        whole = (SCALE, "prompt_embeddings", "predictor_head")  # these and the scales stay as they are
+        matrices = {
+            name: t
+            for name, t in kept.items()
+            if t.dim() > 1 and t.numel() >= 1024 and not any(part in name for part in whole)
+        }
+        assert len(matrices) > 1
+        assert {t.dtype for t in matrices.values()} == {torch.int8}
+    save(again, tmp_path / "again", eight_bit=True)
     assert_same(load_checkpoint(tmp_path / "again", LLM), again, rtol=1e-6, atol=1e-9)
 
 
+def test_a_matrix_on_the_grid_of_eight_bits() -> None:
+    matrix = torch.cat([torch.randn(6, 50) * torch.logspace(-6, 3, 6)[:, None], torch.zeros(1, 50)])
+    rounded = on_eight_bit_grid(matrix)
+    largest = matrix.abs().amax(1, keepdim=True)
+    assert ((rounded - matrix).abs() <= largest / 127 + 1e-12).all(), "a step is less than twice the least one"
+    assert torch.equal(rounded.bfloat16().float(), rounded)
+    assert torch.equal(on_eight_bit_grid(rounded), rounded)
+    assert all(len(row.unique()) <= 255 for row in rounded)
+
+
 def test_a_scale_without_its_eight_bits_is_named(model: DuplexModel, tmp_path: Path) -> None:
-    save(model, tmp_path, eight_bit_speech=True)
+    save(model, tmp_path, eight_bit=True)
     path = tmp_path / "decoder" / "final.safetensors"
     tensors = safetensors.torch.load_file(path)
     scale = next(name for name in tensors if name.endswith(SCALE))

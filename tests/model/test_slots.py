@@ -59,7 +59,7 @@ def test_fork_copies_the_used_part_once(model: DuplexModel) -> None:
     with counted(pool) as sizes:
         fork = pool.fork(branch)
     llm = model.llm
-    assert sizes == [llm.kv_heads * 40 * llm.head_dim] * (2 * llm.layers)
+    assert sizes == [llm.layers * llm.kv_heads * 40 * llm.head_dim] * 2
     assert fork.length == 40
 
 
