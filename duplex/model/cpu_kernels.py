@@ -171,6 +171,27 @@ def _turn(row: Any, start: Any, cos: Any, sin: Any) -> None:
 
 
 @kernel
+def _score(query: Any, keys: Any, seen: Any, scaling: Any, scores: Any) -> None:
+    """Products of query [head_dim] and the first `seen` of keys [places, head_dim], four keys at once."""
+    size, p = query.shape[0], 0
+    while p + 4 <= seen:
+        d0 = d1 = d2 = d3 = np.float32(0)
+        for i in range(size):
+            q = query[i]
+            d0 += q * keys[p, i]
+            d1 += q * keys[p + 1, i]
+            d2 += q * keys[p + 2, i]
+            d3 += q * keys[p + 3, i]
+        scores[p], scores[p + 1], scores[p + 2], scores[p + 3] = d0 * scaling, d1 * scaling, d2 * scaling, d3 * scaling
+        p += 4
+    for last in range(p, seen):
+        d0 = np.float32(0)
+        for i in range(size):
+            d0 += query[i] * keys[last, i]
+        scores[last] = d0 * scaling
+
+
+@kernel
 def _mix(scores: Any, seen: Any, values: Any, out: Any) -> None:
     """The first `seen` of values [places, head_dim], weighted by the softmax of as many scores, into out [head_dim]."""
     largest = scores[0]
@@ -180,27 +201,18 @@ def _mix(scores: Any, seen: Any, values: Any, out: Any) -> None:
     for p in range(seen):
         scores[p] = _exp(scores[p] - largest)
         total += scores[p]
+    size, p = out.shape[0], 0
     out[:] = np.float32(0)
-    for p in range(seen):
-        weight = scores[p] / total
-        for i in range(out.shape[0]):
-            out[i] += weight * values[p, i]
-
-
-@kernel
-def _attend(query: Any, keys: Any, values: Any, seen: Any, scaling: Any, scores: Any, out: Any) -> None:
-    """One row's heads of one group over the first `seen` places of keys and values [places, head_dim].
-
-    query, out [group, head_dim]; scores [at least seen], overwritten.
-    """
-    group, size = query.shape
-    for g in range(group):
-        for p in range(seen):
-            dot = np.float32(0)
-            for i in range(size):
-                dot += query[g, i] * keys[p, i]
-            scores[p] = dot * scaling
-        _mix(scores, seen, values, out[g])
+    while p + 4 <= seen:
+        w0, w1, w2, w3 = scores[p], scores[p + 1], scores[p + 2], scores[p + 3]
+        for i in range(size):
+            out[i] += w0 * values[p, i] + w1 * values[p + 1, i] + w2 * values[p + 2, i] + w3 * values[p + 3, i]
+        p += 4
+    for last in range(p, seen):
+        for i in range(size):
+            out[i] += scores[last] * values[last, i]
+    for i in range(size):
+        out[i] /= total
 
 
 @kernel
@@ -261,7 +273,9 @@ def run_blocks(
             out = attended[r].reshape((kv_heads, group, head_dim))
             for head in range(kv_heads):
                 k, v = keys[block, slots[r], head], values[block, slots[r], head]
-                _attend(query[head], k, v, seen[r], scaling, scores, out[head])
+                for g in range(group):
+                    _score(query[head, g], k, seen[r], scaling, scores)
+                    _mix(scores, seen[r], v, out[head, g])
         linear(attended, output[block], output_scale[block], added)
         _add(x, added)
         rms_norm(x, second_norm[block], eps, normed)
@@ -312,7 +326,8 @@ def run_encoder_blocks(
     normed, added, attended = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     projected = np.empty((n, 3 * dim), np.float32)
     inner = np.empty((n, wide.shape[1]), np.float32)
-    scores = np.empty(places, np.float32)
+    scores, far = np.empty(places, np.float32), np.empty(positions.shape[2], np.float32)
+    query, asking = np.empty(size, np.float32), np.empty(size, np.float32)
     for block in range(blocks):
         layer_norm(x, first_norm[block, 0], first_norm[block, 1], eps, normed)
         linear(normed, qkv[block], qkv_scale[block], projected)
@@ -326,15 +341,13 @@ def run_encoder_blocks(
         for r in range(n):
             stream, frame = r // frames, r % frames
             for head in range(heads):
-                query = projected[r, head * size : (head + 1) * size]
-                k, p = keys[block, stream, head], positions[block, head]
-                u, v = content_bias[block, head], position_bias[block, head]
+                for i in range(size):
+                    query[i] = projected[r, head * size + i] + content_bias[block, head, i]
+                    asking[i] = projected[r, head * size + i] + position_bias[block, head, i]
+                _score(query, keys[block, stream, head], places, scaling, scores)
+                _score(asking, positions[block, head], positions.shape[2], scaling, far)
                 for place in range(places):
-                    row = distances[frame, place]
-                    dot = np.float32(0)
-                    for i in range(size):
-                        dot += (query[i] + u[i]) * k[place, i] + (query[i] + v[i]) * p[row, i]
-                    scores[place] = dot * scaling
+                    scores[place] += far[distances[frame, place]]
                 _mix(scores, places, values[block, stream, head], attended[r, head * size : (head + 1) * size])
         linear(attended, output[block], output_scale[block], added)
         _add_bias(added, output_bias[block])

@@ -1,63 +1,86 @@
 """What the ears make of the users' corpus: dialogues as the LLM will hear them, slips and doubts included.
 
-The text LLM goes on with these recordings of its future input beside the written dialogues, and stands still from
-then on. No gradient passes between the two.
+The text LLM goes on with these, its future input, beside the written dialogues, and stands still from then on. Every turn
+is disturbed and heard anew each time, so that no slip is learned by heart. No gradient passes between the two.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from duplex.train.corpus import Utterance
 from duplex.train.ctc_stage import pad_features, placed, stream_features, vary_pace, vary_voice
 from duplex.train.hearing import Heard
 from duplex.train.listen_stage import ListenModel
+from duplex.train.workers import in_processes
 
-HEARD_BATCH = 16
+DIALOGUES = 24  # that are heard at a time,
+HEARD_BATCH = 16  # so many turns of similar length in one pass
 CLEAN_SHARE = 0.2  # the others are disturbed at full strength: voices of training are as hard to hear as others then
 
-Kept = tuple[int, Tensor, Tensor]  # number of the clip; its pieces [n, 2] and their weights [n, 2]
+Group = tuple[list[int], Tensor, list[int]]  # numbers of clips, their features [n, frames, 80], encoder frames of each
 
 
-@torch.inference_mode()
-def hear(model: ListenModel, corpus: Sequence[Utterance], seed: int) -> Iterator[Kept]:
-    """Every user turn of a corpus once, each disturbed and varied in its own way."""
-    rng = random.Random(seed)
-    turns = [number for number, clip in enumerate(corpus) if clip.turn is not None]
-    turns.sort(key=lambda number: len(corpus[number].pcm))
-    device = model.prompt_embeddings.device
-    for at in tqdm(range(0, len(turns), HEARD_BATCH), desc="what the ears make of it", mininterval=5.0):
-        group = turns[at : at + HEARD_BATCH]
+def dialogues_of(corpus: Sequence[Utterance]) -> list[list[int]]:
+    """Numbers of the user turns of a corpus, dialogue by dialogue; a dialogue whose beginning is missing is left out."""
+    dialogues: list[list[int]] = []
+    for number, clip in enumerate(corpus):
+        if clip.turn is None:
+            continue
+        if not clip.context:
+            dialogues.append([number])
+        elif dialogues and [corpus[i].turn for i in dialogues[-1]] == list(clip.context):
+            dialogues[-1].append(number)
+    return dialogues
+
+
+def heard_dialogues(
+    model: ListenModel, corpus: Sequence[Utterance], seed: int, workers: int = 0
+) -> Iterator[Sequence[Heard]]:
+    """The corpus's dialogues without end, in a new order and disturbed in new ways each time round."""
+    dialogues = dialogues_of(corpus)
+
+    def made(own_seed: int) -> Iterator[tuple[list[list[int]], list[Group]]]:
+        rng = random.Random(own_seed)
+        while True:
+            rng.shuffle(dialogues)
+            for at in range(0, len(dialogues), DIALOGUES):
+                chosen = dialogues[at : at + DIALOGUES]
+                yield chosen, _groups(corpus, [number for dialogue in chosen for number in dialogue], rng)
+
+    model.eval()
+    for chosen, groups in in_processes(made, seed, workers):
+        heard = {number: turn for group in groups for number, turn in _hear(model, corpus, group)}
+        for dialogue in chosen:
+            yield [heard[number] for number in dialogue]
+
+
+def _groups(corpus: Sequence[Utterance], numbers: Sequence[int], rng: random.Random) -> list[Group]:
+    """Features of clips, disturbed and varied each in its own way, those of similar length together."""
+    groups: list[Group] = []
+    order = sorted(numbers, key=lambda number: len(corpus[number].pcm))
+    for at in range(0, len(order), HEARD_BATCH):
+        group = order[at : at + HEARD_BATCH]
         rows = [stream_features(placed(corpus[i], rng, float(rng.random() > CLEAN_SHARE))) for i in group]
         features, lengths = pad_features([vary_voice(vary_pace(row, rng), rng) for row in rows])
-        adapted = model.adapter(model.encoder(features.to(device)))[..., : model.adapter.dims.pieces]
-        weights, pieces = (both.cpu() for both in adapted.float().softmax(-1).topk(2))
-        for row, (number, frames) in enumerate(zip(group, lengths.tolist(), strict=True)):
-            yield number, pieces[row, : frames // 2].short(), weights[row, : frames // 2].half()
+        groups.append((group, features, lengths.tolist()))
+    return groups
 
 
-def heard_dialogues(model: ListenModel, corpus: Sequence[Utterance], file: Path, seed: int) -> list[list[Heard]]:
-    """The corpus's dialogues as they were heard, kept in `file`."""
-    if file.exists():
-        kept: list[Kept] = torch.load(file, weights_only=True)
-    else:
-        kept = list(hear(model.eval(), corpus, seed))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(kept, file)
-    dialogues: list[list[Heard]] = []
-    for number, pieces, weights in sorted(kept, key=lambda one: one[0]):
-        clip = corpus[number]
-        assert clip.turn is not None
-        doubt = weights[:, 1].float() / weights.float().sum(-1)
-        turn = Heard(clip.turn, pieces[:, 0].tolist(), pieces[:, 1].tolist(), doubt.tolist())
-        if clip.context and dialogues and tuple(heard.turn for heard in dialogues[-1]) == clip.context:
-            dialogues[-1].append(turn)
-        elif not clip.context:
-            dialogues.append([turn])
-    return dialogues
+@torch.no_grad()
+def _hear(model: ListenModel, corpus: Sequence[Utterance], group: Group) -> Iterator[tuple[int, Heard]]:
+    """The two likeliest pieces of every position of a group's turns, and the second one's share of both."""
+    numbers, features, lengths = group
+    frames = model.encoder(features.to(model.prompt_embeddings.device))
+    pieces = model.adapter(frames)[..., : model.adapter.dims.pieces].float()
+    weights, likeliest = (both.cpu() for both in pieces.softmax(-1).topk(2))
+    doubt = weights[..., 1] / weights.sum(-1)
+    for row, (number, frames_of) in enumerate(zip(numbers, lengths, strict=True)):
+        turn, positions = corpus[number].turn, frames_of // 2
+        assert turn is not None
+        first, second = likeliest[row, :positions].T.tolist()
+        yield number, Heard(turn, first, second, doubt[row, :positions].tolist())

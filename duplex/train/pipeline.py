@@ -171,17 +171,17 @@ class Pipeline:
         )  # fmt: skip
 
     def heard(self) -> None:
-        """The text LLM again, now with recordings of what encoder and adapter make of the users' corpus."""
-        folder = self.work / "heard"
+        """The text LLM again, now with what encoder and adapter make of the users' corpus as well."""
         model, _ = self._listen_model("soup")
-        dialogues = heard_dialogues(model, load_corpus(self.corpus("asr")), folder / "recordings.pt", self.seed)
+        corpus = load_corpus(self.corpus("asr"))
 
         def go_on(llm: Any) -> None:
             _restore(llm, self.work / "text_llm")
 
         text_llm.run(
-            folder, self.llm_folder, self.preset.llm, self.preset.heard_steps, self.seed,
-            device=self.device, workers=self.workers, start_from=go_on, heard=dialogues,
+            self.work / "heard", self.llm_folder, self.preset.llm, self.preset.heard_steps, self.seed,
+            device=self.device, workers=self.workers, start_from=go_on,
+            heard=lambda seed: heard_dialogues(model, corpus, seed, self.workers),
         )  # fmt: skip
 
     def state(self) -> None:

@@ -12,7 +12,7 @@ import functools
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ HESITATION_SHARE = 0.4  # of them after one of
 RESTART_SHARE = 0.25  # of them say up to three words again
 REPEATED_PIECES = 0.06  # pieces that fill two positions, as an adapter writes some
 TYPED_BEFORE = 0.25  # of the spoken dialogues have typed turns before the last
-HEARD_SHARE = 0.4  # of the batches, where there are recordings of what the ears made of a corpus
+HEARD_BLOCK = 96  # dialogues of which batches are made; before the first step all of them have to be heard
+HEARD_SHARE = 0.4  # of the batches, where there are dialogues as the ears heard them
 
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # the fields of Example, each [batch, length]
@@ -236,26 +237,25 @@ def written_examples(writer: DialogueWriter, seed: int) -> Iterator[Example]:
         yield Example(ids, targets, kinds, *blurred(ids, kinds, rng))
 
 
-def heard_examples(writer: DialogueWriter, dialogues: Sequence[Sequence[Heard]], seed: int) -> Iterator[Example]:
-    """Endless dialogues as the ears wrote them."""
+def heard_examples(writer: DialogueWriter, dialogues: Iterable[Sequence[Heard]], seed: int) -> Iterator[Example]:
+    """Dialogues as the ears wrote them."""
     rng = random.Random(seed)
-    while True:
-        for dialogue in rng.sample(dialogues, len(dialogues)):
-            streams = [writer.heard_stream(heard) for heard in dialogue]
-            ids, targets, kinds = writer.write(Dialogue([heard.turn for heard in dialogue]), rng, streams=streams)
-            second, doubt = list(ids), [0.0] * len(ids)
-            unsure = [pair for heard in dialogue for pair in zip(heard.second, heard.doubt, strict=True)]
-            for at, pair in zip((at for at, kind in enumerate(kinds) if kind == 1), unsure, strict=True):
-                second[at], doubt[at] = pair
-            yield Example(ids, targets, kinds, second, doubt)
+    for dialogue in dialogues:
+        streams = [writer.heard_stream(heard) for heard in dialogue]
+        ids, targets, kinds = writer.write(Dialogue([heard.turn for heard in dialogue]), rng, streams=streams)
+        second, doubt = list(ids), [0.0] * len(ids)
+        unsure = [pair for heard in dialogue for pair in zip(heard.second, heard.doubt, strict=True)]
+        for at, pair in zip((at for at, kind in enumerate(kinds) if kind == 1), unsure, strict=True):
+            second[at], doubt[at] = pair
+        yield Example(ids, targets, kinds, second, doubt)
 
 
-def batches(examples: Iterator[Example], tokens: int, seed: int) -> Iterator[Batch]:
-    """Endless padded batches of about `tokens` positions, of examples of similar length."""
+def batches(examples: Iterator[Example], tokens: int, seed: int, block: int = 512) -> Iterator[Batch]:
+    """Endless padded batches of about `tokens` positions, of examples of similar length among `block` at a time."""
     rng = random.Random(seed)
     while True:
         groups: list[list[Example]] = [[]]
-        for example in sorted(itertools.islice(examples, 512), key=lambda one: len(one.ids)):
+        for example in sorted(itertools.islice(examples, block), key=lambda one: len(one.ids)):
             if (len(groups[-1]) + 1) * len(example.ids) > tokens:
                 groups.append([])
             groups[-1].append(example)
@@ -339,9 +339,11 @@ def run(
     device: str = "cpu",
     workers: int = 0,
     start_from: Callable[[Any], None] = fresh,
-    heard: Sequence[Sequence[Heard]] = (),
+    heard: Callable[[int], Iterable[Sequence[Heard]]] | None = None,
 ) -> None:
-    """Train on dialogues of the world, and on what the ears `heard` of some, and write the Hugging Face directory `llm_folder` (weights in bfloat16)."""
+    """Train on dialogues of the world, and on those that `heard(seed)` makes without end, what the ears wrote; then write
+    the Hugging Face directory `llm_folder` (weights in bfloat16).
+    """
     torch.manual_seed(seed)
     if not (llm_folder / "tokenizer.json").exists():
         make_tokenizer(llm_folder, dims.vocabulary, seed)
@@ -366,16 +368,16 @@ def run(
 
     misheard = DialogueWriter(tokenizer, Mishearing(seed))
 
-    def made(own_seed: int) -> Iterator[Batch]:
-        data = batches(written_examples(misheard, own_seed), TOKENS_PER_BATCH, own_seed)
-        if heard:
-            recorded = batches(heard_examples(writer, heard, own_seed), TOKENS_PER_BATCH, own_seed)
-            data = mixed(data, recorded, HEARD_SHARE, own_seed)
-        return data
+    def written(own_seed: int) -> Iterator[Batch]:
+        return batches(written_examples(misheard, own_seed), TOKENS_PER_BATCH, own_seed)
 
+    first = seed + steps_done(folder)
+    data = in_processes(written, first, workers)
+    if heard is not None:
+        listened = batches(heard_examples(writer, heard(first), first), TOKENS_PER_BATCH, first, HEARD_BLOCK)
+        data = mixed(data, listened, HEARD_SHARE, first)
     train(
-        "text-llm", model, in_processes(made, seed + steps_done(folder), workers), loss_of, folder, options,
-        device=device, evaluate=evaluate, evaluate_every=800,
+        "text-llm", model, data, loss_of, folder, options, device=device, evaluate=evaluate, evaluate_every=800,
     )  # fmt: skip
     model.to(torch.bfloat16).save_pretrained(llm_folder)
     (folder / "result.json").write_text(json.dumps({"dims": vars(dims)}))

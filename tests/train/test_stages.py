@@ -32,7 +32,7 @@ from duplex.train import barge_in, codec_stage, hearing_errors, reading_errors
 from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import main
 from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
-from duplex.train.corpus import load_corpus
+from duplex.train.corpus import Utterance, load_corpus
 from duplex.train.ctc_stage import (
     CtcModel,
     _warp,
@@ -45,7 +45,7 @@ from duplex.train.ctc_stage import (
     vary_voice,
 )
 from duplex.train.head_stage import PASSES, calibrate, fit
-from duplex.train.heard import heard_dialogues
+from duplex.train.heard import dialogues_of, heard_dialogues
 from duplex.train.listen_stage import hear_like
 from duplex.train.loop import (
     AVERAGED_AT_FIRST,
@@ -66,6 +66,7 @@ from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter, batches, heard_examples, new_model
 from duplex.train.tokenizer import with_frequent_words
 from duplex.train.warm_start import WarmStart
+from duplex.train.world import Turn
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +327,23 @@ def test_the_soup_is_the_mean_of_its_runs_and_of_what_they_began_with(trained):
     torch.testing.assert_close(mean[name], (parts[0][name] + parts[1][name] + parts[2][name]) / 3)
     assert not torch.equal(parts[1][name], parts[2][name])
     assert mean.keys() == parts[0].keys()
+
+
+def test_a_dialogue_whose_beginning_is_missing_is_not_heard():
+    first, second, other = (Turn(text, "yes", "fact.snow", ()) for text in ("one", "two", "three"))
+
+    def clip(turn, *context):
+        return Utterance(np.zeros(16, np.int16), "", "", turn, context)
+
+    corpus = [
+        clip(second, first),
+        clip(first),
+        clip(second, first),
+        clip(None),
+        clip(other, first, second),
+        clip(other),
+    ]
+    assert dialogues_of(corpus) == [[1, 2, 4], [5]]
 
 
 def test_workers_make_what_is_learned_from(trained, tmp_path):
@@ -754,12 +772,21 @@ def test_the_llm_goes_on_with_what_the_ears_make_of_the_corpus(trained):
     work, _ = trained
     model, writer = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")._listen_model("adapter")
     corpus = load_corpus(work / "corpus" / "asr")
-    dialogues = heard_dialogues(model, corpus, work / "heard" / "recordings.pt", seed=1)
-    told = [heard.turn for dialogue in dialogues for heard in dialogue]
-    assert told == [clip.turn for clip in corpus if clip.turn is not None]
+    whole = dialogues_of(corpus)
+    assert sorted(number for dialogue in whole for number in dialogue) == [
+        number for number, clip in enumerate(corpus) if clip.turn is not None
+    ]
+    stream = heard_dialogues(model, corpus, seed=1)
+    dialogues, again = (list(itertools.islice(stream, len(whole))) for _ in range(2))
+
+    def turns(heard):
+        return sorted(repr([turn.turn for turn in dialogue]) for dialogue in heard)
+
+    assert turns(dialogues) == turns(again) == sorted(repr([corpus[i].turn for i in of]) for of in whole)
+    assert {tuple(h.first) for d in dialogues for h in d} != {tuple(h.first) for d in again for h in d}
     assert all(len(heard.first) == len(heard.second) == len(heard.doubt) for d in dialogues for heard in d)
     assert all(0 <= doubt <= 0.5 for d in dialogues for heard in d for doubt in heard.doubt)
-    examples = list(itertools.islice(heard_examples(writer, dialogues, 3), len(dialogues)))
+    examples = list(heard_examples(writer, dialogues, 3))
     written = sum(kind == 1 for example in examples for kind in example.kinds)
     assert written == sum(len(heard.first) for dialogue in dialogues for heard in dialogue)
     assert all(kind == 1 for e in examples for kind, doubt in zip(e.kinds, e.doubt, strict=True) if doubt)
