@@ -152,7 +152,7 @@ class FakeEngine:
         step.branch.stream = StreamCaches(pe_index=int(level * 10 + 0.5) or before)
         probs = (0.98, 0.01, 0.01)
         if level < 0.05:
-            probs = {2: (0.05, 0.9, 0.05), 3: (0.05, 0.05, 0.9)}.get(before, probs)
+            probs = {2: (0.02, 0.93, 0.05), 3: (0.05, 0.05, 0.9)}.get(before, probs)
         decision = TurnDecision(int(np.argmax(probs)))
         return ListenResult(probs, decision, step.branch.length, None if level < 0.05 else self.interruption)
 

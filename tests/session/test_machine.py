@@ -40,7 +40,7 @@ SPEECH = (0.9,) * 5
 SILENCE = (0.01,) * 5
 CLICK = (0.01, 0.9, 0.9, 0.01, 0.01)
 CONTINUE = (0.9, 0.05, 0.05)
-RESPOND = (0.1, 0.85, 0.05)
+RESPOND = (0.03, 0.92, 0.05)
 IGNORE = (0.01, 0.01, 0.98)
 
 
@@ -187,7 +187,7 @@ def test_an_unsure_end_needs_a_longer_silence(talk: Talk) -> None:
 def test_eagerness_says_what_is_sure(talk: Talk) -> None:
     talk.machine.config = SessionConfig(eagerness=Eagerness.HIGH)
     talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SILENCE)
-    assert talk.judge((0.25, 0.75, 0.0)) == [Respond(1, 1, taken=False)]
+    assert talk.judge((0.12, 0.88, 0.0)) == [Respond(1, 1, taken=False)]
 
 
 def test_an_interruption_is_told_while_its_end_is_waited_for(telling: Talk) -> None:
@@ -553,7 +553,7 @@ def test_what_sounds_like_a_backchannel_counts_less_while_nobody_speaks(
 
 
 def test_a_short_turn_is_answered_in_silence_and_ignored_over_the_agent(talk: Talk) -> None:
-    hello = (0.1, 0.3, 0.6)
+    hello = (0.04, 0.3, 0.66)
     talk.hear(*[SILENCE] * 10, SPEECH, SILENCE)
     assert talk.machine.verdict(hello) is TurnDecision.RESPOND
     (respond,) = talk.judge(hello)
@@ -566,7 +566,7 @@ def test_a_short_turn_is_answered_in_silence_and_ignored_over_the_agent(talk: Ta
 
 
 def test_who_hums_over_the_agents_last_words_asks_nothing(talk: Talk) -> None:
-    hum = (0.1, 0.3, 0.6)  # in silence this is a short turn
+    hum = (0.04, 0.3, 0.66)  # in silence this is a short turn
     generation = talk.answered()
     talk.hear(SPEECH)
     talk.machine.handle(ReplyEnded(generation))
@@ -580,4 +580,4 @@ def test_who_took_the_floor_does_not_hum(telling: Talk) -> None:
     telling.hear(SPEECH, SPEECH)
     telling.judge(CONTINUE, 0.9)
     telling.hear(SILENCE)
-    assert telling.machine.verdict((0.1, 0.3, 0.6)) is TurnDecision.RESPOND
+    assert telling.machine.verdict((0.04, 0.3, 0.66)) is TurnDecision.RESPOND
