@@ -25,8 +25,8 @@ class StreamCaches:
     pe_index: encoder frames consumed so far (fixture quirk 4).
     """
 
-    encoder_k: torch.Tensor = field(default=NOTHING)
-    encoder_v: torch.Tensor = field(default=NOTHING)
+    encoder_k: torch.Tensor = NOTHING
+    encoder_v: torch.Tensor = NOTHING
     adapter: list[torch.Tensor] = field(default_factory=list)
     pe_index: int = 0
 

@@ -6,8 +6,8 @@
     server.json                                   sampling of codes and vocoding
     llm/                                          a Hugging Face causal LM, here or elsewhere
 
-Any final.pt may be a final.safetensors, in which our own checkpoints may hold matrices in 8 bit (`in_eight_bits`). Loading is strict: a tensor that is missing, unexpected or of the wrong
-shape is an error that names it and its file.
+Any final.pt may be a final.safetensors, in which our own checkpoints may hold matrices in 8 bit (`in_eight_bits`).
+Loading is strict: a tensor that is missing, unexpected or of the wrong shape is an error that names it and its file.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ def save_checkpoint(
     """Write trained parts as a checkpoint that `load_checkpoint` reads; the LLM's folder is the caller's to write.
 
     Sizes come from the modules' own `dims`. Weights are stored as safetensors in `dtype`, statistics (CMVN, batch
-    norms) in their own type; the CMVN is written as a JSON file as well. With `eight_bit` their matrices take 8 bits
-    a weight, but for the codebook: codes are found by the distance to it.
+    norms) in their own type; the CMVN is written as a JSON file as well. With `eight_bit` matrices take 8 bits a
+    weight, but for the codebook (codes are found by the distance to it), prompts and state head.
     """
     small = in_eight_bits if eight_bit else dict[str, Tensor]
     listening = {

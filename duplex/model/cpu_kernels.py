@@ -39,7 +39,7 @@ def kernel(function: Function) -> Function:
 
 def _number(stored: Any) -> Any:
     """The weight that `stored` stands for: a float32, the bits of a bfloat16 (uint16), or steps of a scale (int8)."""
-    raise NotImplementedError  # in compiled code only
+    raise NotImplementedError  # Numba puts one of the functions below in its place, by the type of `stored`
 
 
 overload(_number, inline="always")(

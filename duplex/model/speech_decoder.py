@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from duplex.model.caches import NOTHING
 from duplex.model.cpu_blocks import BlockParts, CpuBlocks, Matrices, Rows, normed
 from duplex.model.lexicon import Lexicon
 
@@ -169,7 +170,7 @@ class SpeechCache:
     """Keys and values of one segment being spoken, `k`, `v`: [blocks, 1, heads, capacity, head_dim]; grows in blocks."""
 
     def __init__(self) -> None:
-        self.k = self.v = torch.empty(0)
+        self.k = self.v = NOTHING
         self.length = 0
         self.prefix_length = 0
         self.origin = 0  # the length at which position 0 stands
