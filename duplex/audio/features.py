@@ -33,13 +33,13 @@ _INT16_SCALE = 32768.0
 _EPSILON = torch.finfo(torch.float32).eps
 
 
-@lru_cache(maxsize=1)
-def _povey_window() -> torch.Tensor:
-    return torch.hann_window(WINDOW_SAMPLES, periodic=False, dtype=torch.float32) ** _POVEY_POWER
+@lru_cache(maxsize=4)
+def _povey_window(device: torch.device) -> torch.Tensor:
+    return (torch.hann_window(WINDOW_SAMPLES, periodic=False, dtype=torch.float32) ** _POVEY_POWER).to(device)
 
 
-@lru_cache(maxsize=1)
-def _mel_banks() -> torch.Tensor:
+@lru_cache(maxsize=4)
+def _mel_banks(device: torch.device) -> torch.Tensor:
     """Triangular filters on the mel scale, [fft bins, mel bins]; the Nyquist bin has weight 0."""
 
     def mel(hertz: torch.Tensor) -> torch.Tensor:
@@ -52,16 +52,16 @@ def _mel_banks() -> torch.Tensor:
     rising = (bins - left) / step
     falling = (left + 2 * step - bins) / step
     banks = torch.clamp(torch.minimum(rising, falling), min=0.0).to(torch.float32)
-    return torch.nn.functional.pad(banks, (0, 1)).T.contiguous()
+    return torch.nn.functional.pad(banks, (0, 1)).T.contiguous().to(device)
 
 
 def _frames_to_fbank(frames: torch.Tensor) -> torch.Tensor:
     """Windows of int16-scaled samples [..., 400] to log-mel [..., 80]."""
     frames = frames - frames.mean(dim=-1, keepdim=True)
     before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-    frames = (frames - _PREEMPHASIS * before) * _povey_window()
+    frames = (frames - _PREEMPHASIS * before) * _povey_window(frames.device)
     spectrum = torch.fft.rfft(frames, n=_FFT_SIZE).abs().pow(2.0)
-    return torch.clamp(spectrum @ _mel_banks(), min=_EPSILON).log()
+    return torch.clamp(spectrum @ _mel_banks(frames.device), min=_EPSILON).log()
 
 
 def fbank(pcm: Float32 | torch.Tensor) -> torch.Tensor:
@@ -74,6 +74,14 @@ def fbank(pcm: Float32 | torch.Tensor) -> torch.Tensor:
     if samples.numel() < WINDOW_SAMPLES:
         return torch.zeros(0, MEL_BINS)
     return _frames_to_fbank((samples * _INT16_SCALE).unfold(0, WINDOW_SAMPLES, HOP_SAMPLES))
+
+
+def stream_fbank(pcm: torch.Tensor) -> torch.Tensor:
+    """Features of recordings in whole chunks, [batch, 2560 * chunks] as of `fbank`, as new frames of streams that begin
+    with them: [batch, 16 * chunks, 80] on the device of `pcm`.
+    """
+    samples = torch.nn.functional.pad(pcm * _INT16_SCALE, (CARRY_SAMPLES, 0))
+    return _frames_to_fbank(samples.unfold(1, WINDOW_SAMPLES, HOP_SAMPLES))
 
 
 def fbank_chunks(pcm: Float32 | torch.Tensor) -> torch.Tensor:

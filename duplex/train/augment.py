@@ -14,14 +14,17 @@ SAMPLE_RATE = 16_000
 
 Pcm = npt.NDArray[np.float32]
 
-_TELEPHONE_RATE = 8_000
-_TELEPHONE_BAND_HZ = (300.0, 3400.0)
-_MU = 255.0
-_MU_LAW_STEPS = 127
+TELEPHONE_RATE = 8_000
+TELEPHONE_BAND_HZ = (300.0, 3400.0)
+MU = 255.0
+MU_LAW_STEPS = 127
 _PEAK = 0.99
-_LEVEL_FRAME = 320  # samples, 20 ms at 16 kHz
-_SPEECH_BELOW_LOUD_DB = 25.0  # frames this far below the loud ones are pauses
-_LOUD_NOISE = 1.5  # above one, loud noise is more frequent than soft
+LEVEL_FRAME = 320  # samples, 20 ms at 16 kHz
+SPEECH_BELOW_LOUD_DB = 25.0  # frames this far below the loud ones are pauses
+LOUD_NOISE = 1.5  # above one, loud noise is more frequent than soft
+HUM_SHARE = 0.15  # of the steady noises; the others fall with frequency by one of these
+NOISE_EXPONENTS = (0.0, 1.0, 1.0, 2.0)
+HUM_HARMONICS = 7
 _SILENT_PEAK = 1e-5  # below the last bit of 16-bit audio
 
 
@@ -37,12 +40,12 @@ def rms(pcm: Pcm) -> float:
 
 def speech_level(pcm: Pcm) -> float:
     """RMS of the frames of 320 samples that are spoken, as far as energy tells: pauses and silence don't count."""
-    frames = len(pcm) // _LEVEL_FRAME
+    frames = len(pcm) // LEVEL_FRAME
     if frames == 0:
         return rms(pcm)
-    energy = np.square(pcm[: frames * _LEVEL_FRAME].reshape(frames, _LEVEL_FRAME)).mean(axis=1)
+    energy = np.square(pcm[: frames * LEVEL_FRAME].reshape(frames, LEVEL_FRAME)).mean(axis=1)
     loud = np.quantile(energy[energy > 0.0], 0.9) if energy.any() else 0.0
-    spoken = energy >= loud * 10 ** (-_SPEECH_BELOW_LOUD_DB / 10)
+    spoken = energy >= loud * 10 ** (-SPEECH_BELOW_LOUD_DB / 10)
     return float(np.sqrt(energy[spoken].mean())) + 1e-9
 
 
@@ -51,7 +54,7 @@ def speech_level(pcm: Pcm) -> float:
 
 def colored_noise(samples: int, rng: np.random.Generator, exponent: float) -> Pcm:
     """Noise whose power falls with frequency as f^-exponent: 0 white, 1 pink, 2 brown. RMS 1."""
-    spectrum = np.fft.rfft(rng.standard_normal(_fast_length(samples)))
+    spectrum = np.fft.rfft(rng.standard_normal(fast_length(samples)))
     frequencies = np.maximum(np.arange(len(spectrum)), 1.0)
     noise = np.fft.irfft(spectrum * frequencies ** (-exponent / 2))[:samples]
     return _unit(noise)
@@ -62,7 +65,7 @@ def hum(samples: int, rng: np.random.Generator) -> Pcm:
     base = float(rng.choice((50.0, 60.0)))
     time = np.arange(samples) / SAMPLE_RATE
     wave = np.zeros(samples)
-    for harmonic in range(1, 8):
+    for harmonic in range(1, HUM_HARMONICS + 1):
         wave += rng.uniform(0.1, 1.0) / harmonic * np.sin(2 * np.pi * base * harmonic * time + rng.uniform(0, 6.28))
     return _unit(wave)
 
@@ -79,9 +82,9 @@ def babble(samples: int, rng: np.random.Generator, voices: list[Pcm]) -> Pcm:
 
 def background(samples: int, rng: np.random.Generator) -> Pcm:
     """One random kind of steady noise. RMS 1."""
-    if rng.random() < 0.15:
+    if rng.random() < HUM_SHARE:
         return hum(samples, rng)
-    return colored_noise(samples, rng, float(rng.choice((0.0, 1.0, 1.0, 2.0))))
+    return colored_noise(samples, rng, float(rng.choice(NOISE_EXPONENTS)))
 
 
 def add_at_snr(pcm: Pcm, noise: Pcm, snr_db: float) -> Pcm:
@@ -101,7 +104,7 @@ def reverberate(pcm: Pcm, rng: np.random.Generator, rt60_sec: float) -> Pcm:
     response = rng.standard_normal(tail) * decay
     response *= rng.uniform(0.2, 0.6) / np.sqrt(np.sum(np.square(response)))
     response[0] = 1.0
-    size = _fast_length(len(pcm) + tail)
+    size = fast_length(len(pcm) + tail)
     wet = np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: len(pcm)]
     return _clipped(wet * (rms(pcm) / rms(wet.astype(np.float32))))
 
@@ -115,24 +118,24 @@ def change_speed(pcm: Pcm, factor: float) -> Pcm:
 
 def mu_law_round_trip(pcm: Pcm) -> Pcm:
     """Quantize to the sign and seven bits of G.711's mu-law curve and back; silence stays silent."""
-    compressed = np.log1p(_MU * np.minimum(np.abs(pcm), 1.0)) / np.log1p(_MU)
-    quantized = np.round(compressed * _MU_LAW_STEPS) / _MU_LAW_STEPS
-    expanded: Pcm = (np.sign(pcm) * np.expm1(quantized * np.log1p(_MU)) / _MU).astype(np.float32)
+    compressed = np.log1p(MU * np.minimum(np.abs(pcm), 1.0)) / np.log1p(MU)
+    quantized = np.round(compressed * MU_LAW_STEPS) / MU_LAW_STEPS
+    expanded: Pcm = (np.sign(pcm) * np.expm1(quantized * np.log1p(MU)) / MU).astype(np.float32)
     return expanded
 
 
 def telephone(pcm: Pcm) -> Pcm:
     """What a telephone leaves: 300-3400 Hz, sampled at 8 kHz, mu-law. Same length."""
-    narrow = band_limit(pcm, *_TELEPHONE_BAND_HZ)[:: SAMPLE_RATE // _TELEPHONE_RATE]
+    narrow = band_limit(pcm, *TELEPHONE_BAND_HZ)[:: SAMPLE_RATE // TELEPHONE_RATE]
     coded = mu_law_round_trip(narrow)
     stuffed = np.zeros(len(pcm), np.float32)
-    stuffed[:: SAMPLE_RATE // _TELEPHONE_RATE] = coded * 2.0
-    return band_limit(stuffed, 0.0, _TELEPHONE_RATE / 2 - 200.0)
+    stuffed[:: SAMPLE_RATE // TELEPHONE_RATE] = coded * 2.0
+    return band_limit(stuffed, 0.0, TELEPHONE_RATE / 2 - 200.0)
 
 
 def band_limit(pcm: Pcm, low_hz: float, high_hz: float) -> Pcm:
     """Keep the band from `low_hz` to `high_hz` with 100 Hz wide slopes."""
-    size = _fast_length(len(pcm))
+    size = fast_length(len(pcm))
     frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     below = np.clip((frequencies - low_hz) / 100.0 + 1.0, 0.0, 1.0)
     above = np.clip((high_hz - frequencies) / 100.0 + 1.0, 0.0, 1.0)
@@ -144,7 +147,7 @@ def degrade(pcm: Pcm, rng: np.random.Generator, strength: float = 1.0) -> Pcm:
     if rng.random() < 0.35 * strength:
         pcm = reverberate(pcm, rng, float(rng.uniform(0.1, 0.5)))
     if rng.random() < 0.6 * strength:
-        snr_db = 40.0 - 32.0 * strength * (1.0 - float(rng.random()) ** _LOUD_NOISE)
+        snr_db = 40.0 - 32.0 * strength * (1.0 - float(rng.random()) ** LOUD_NOISE)
         pcm = add_at_snr(pcm, background(len(pcm), rng), snr_db)
     if rng.random() < 0.2 * strength:
         pcm = telephone(pcm)
@@ -313,7 +316,7 @@ def _unit(wave: npt.NDArray[np.floating]) -> Pcm:
 
 
 @functools.lru_cache(maxsize=4096)
-def _fast_length(samples: int) -> int:
+def fast_length(samples: int) -> int:
     """The next length of the form 2^a * {1, 1.25, 1.5}, on which the FFT is fast."""
     size = 1024
     while True:

@@ -6,9 +6,7 @@ learned; the LLM's pieces come five a second, but CTC over them does not leave i
 
 from __future__ import annotations
 
-import functools
 import itertools
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from duplex.core.words import word_errors
 from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
+from duplex.train.disguise import AUGMENTED_SHARE, STRENGTH, Clips, features_on, placed, with_masks
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.workers import in_processes
 
@@ -31,20 +30,8 @@ SYMBOLS = " abcdefghijklmnopqrstuvwxyz'"
 BLANK_ID = 0  # CTC blank; characters and pieces follow from 1
 CHARACTER_WEIGHT = 0.3  # beside 1 for pieces
 CLEAN_STEPS = 400
-AUGMENTED_SHARE = 0.7  # of the utterances, once augmentation has come in
-STRENGTH = 1.1
+BATCH_SEC = 30.0  # of speech
 MASKED_SHARE = 0.3  # of the batches
-VARIED_SHARE = 0.9  # of the utterances get another vocal tract and microphone
-WARP_MOST = 1.15  # largest factor between frequencies, at the lowest and, drawn apart, at the highest
-WARP_STEPS = 8  # factors up and down
-COLOUR_ORDERS = 6  # cosines of the random frequency response,
-COLOUR_NATS = 0.4  # each with an amplitude of this deviation
-CONTRAST_MOST = 0.7  # of the detail between neighbours, over frequencies and over frames, that is added or lost
-PACE_MOST = 1.3  # largest factor between the paces inside of an utterance
-PACE_FRAMES = 30  # between two changes of pace
-LOWEST_HZ, HIGHEST_HZ = 20.0, 8000.0  # of the fbank
-MAX_LEAD_SAMPLES = 8000
-MAX_TAIL_SAMPLES = 12000
 
 
 def characters(text: str) -> list[int]:
@@ -72,80 +59,6 @@ def pad_features(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     longest = max(len(row) for row in rows)
     batch = torch.stack([F.pad(row, (0, 0, 0, longest - len(row)), value=0.0) for row in rows])
     return batch, torch.tensor([(len(row) - OVERLAP_FRAMES) // NEW_FRAMES * 4 for row in rows])
-
-
-def mask_features(features: Tensor, rng: random.Random, fill: Tensor) -> Tensor:
-    """SpecAugment (arXiv 1904.08779): two bands and two stretches per row replaced by the mean frame."""
-    features = features.clone()
-    for row in features:
-        for _ in range(2):
-            width, height = rng.randint(0, 10), rng.randint(0, 12)
-            start, low = rng.randint(0, max(0, len(row) - width)), rng.randint(0, MEL_BINS - height)
-            row[start : start + width] = fill
-            row[:, low : low + height] = fill[low : low + height]
-    return features
-
-
-def vary_voice(features: Tensor, rng: random.Random) -> Tensor:
-    """Another vocal tract, microphone and synthesizer for features [frames, 80]: the frequency axis is stretched (VTLP,
-    Jaitly and Hinton 2013), a smooth random curve added, and detail in frequency and time sharpened or blurred. Frames
-    of literal zeros (fixture quirk 1) stay zero.
-    """
-    if rng.random() > VARIED_SHARE:
-        return features
-    warped = features @ _warp(*(round(rng.uniform(-1.0, 1.0) * WARP_STEPS) for _ in range(2)))
-    bins = torch.linspace(0.0, math.pi, MEL_BINS)
-    for order in range(1, COLOUR_ORDERS + 1):
-        warped = warped + torch.cos(order * bins) * rng.gauss(0.0, COLOUR_NATS)
-    for axis in (0, 1):
-        warped = warped + rng.uniform(-CONTRAST_MOST, CONTRAST_MOST) * (warped - _smooth(warped, axis))
-    spoken = features.abs().amax(dim=1, keepdim=True) > 0
-    return torch.where(spoken, warped, features)
-
-
-def _smooth(features: Tensor, axis: int) -> Tensor:
-    """The mean of every value and its four neighbours along an axis."""
-    rows = features.T if axis == 0 else features
-    smooth = F.avg_pool1d(rows[None], 5, stride=1, padding=2, count_include_pad=False)[0]
-    return smooth.T if axis == 0 else smooth
-
-
-def vary_pace(features: Tensor, rng: random.Random) -> Tensor:
-    """Features [3 + n, 80] of the same length, said now faster, now slower: other durations of the same sounds."""
-    if rng.random() > VARIED_SHARE:
-        return features
-    frames = features[OVERLAP_FRAMES:]
-    changes = max(2, len(frames) // PACE_FRAMES)
-    paces = np.array([PACE_MOST ** rng.uniform(-1.0, 1.0) for _ in range(changes)])
-    read = np.concatenate([[0.0], paces.cumsum()]) * ((len(frames) - 1) / paces.sum())
-    places = torch.from_numpy(np.interp(np.linspace(0, changes, len(frames)), np.arange(changes + 1), read)).float()
-    low = places.floor().long().clamp(max=len(frames) - 2)
-    share = (places - low)[:, None]
-    return torch.cat([features[:OVERLAP_FRAMES], frames[low] * (1 - share) + frames[low + 1] * share])
-
-
-@functools.cache
-def _warp(low_step: int, high_step: int) -> Tensor:
-    """Matrix [80, 80] that reads every mel bin of features at another frequency, by linear interpolation.
-
-    The factor between the two goes from that of `low_step` at the lowest bin to that of `high_step` at the highest.
-    """
-    mel = torch.linspace(_mel(LOWEST_HZ), _mel(HIGHEST_HZ), MEL_BINS + 2)[1:-1]
-    hertz = 700.0 * (torch.exp(mel / 1127.0) - 1.0)
-    factors = WARP_MOST ** (torch.linspace(low_step, high_step, MEL_BINS) / WARP_STEPS)
-    wanted = 1127.0 * torch.log1p(hertz * factors / 700.0)
-    position = ((wanted - mel[0]) / (mel[1] - mel[0])).clamp(0, MEL_BINS - 1)
-    low = position.floor().long().clamp(max=MEL_BINS - 2)
-    share = position - low
-    matrix = torch.zeros(MEL_BINS, MEL_BINS)
-    columns = torch.arange(MEL_BINS)
-    matrix[low, columns] = 1.0 - share
-    matrix[low + 1, columns] += share
-    return matrix
-
-
-def _mel(hertz: float) -> float:
-    return 1127.0 * math.log1p(hertz / 700.0)
 
 
 class CtcHeads(nn.Module):
@@ -202,17 +115,10 @@ def set_cmvn(encoder: SpeechEncoder, corpus: Sequence[Utterance], rng: random.Ra
     encoder.global_cmvn.istd.copy_(1.0 / frames.std(0).clamp(min=1e-3))
 
 
-def placed(utterance: Utterance, rng: random.Random, strength: float = 1.0) -> np.ndarray:
-    """An utterance with silence around it, then augmented."""
-    pcm = utterance.pcm.astype(np.float32) / 32768.0
-    pcm = np.pad(pcm, (rng.randint(0, MAX_LEAD_SAMPLES), rng.randint(1600, MAX_TAIL_SAMPLES)))
-    return augment(pcm, rng, strength) if strength else pcm
-
-
 def batches(
     corpus: Sequence[Utterance], seconds: float, seed: int, start: int = 0, stride: int = 1
-) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Endless batches of about `seconds` of audio: features, frame lengths, texts.
+) -> Iterator[tuple[Clips, list[str]]]:
+    """Endless batches of about `seconds` of audio, and what is said in each.
 
     The first CLEAN_STEPS batches are not augmented, the next as many more and more; `start`: batches already seen, of
     which each of these counts for `stride`, as so many processes make them.
@@ -234,9 +140,8 @@ def batches(
                 ramp = min(1.0, max(0.0, (made - CLEAN_STEPS) / CLEAN_STEPS))
                 made += stride
                 strengths = [ramp * STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
-                rows = [stream_features(placed(corpus[i], rng, x)) for i, x in zip(group, strengths, strict=True)]
-                features, lengths = pad_features([vary_voice(vary_pace(row, rng), rng) for row in rows])
-                yield features, lengths, [corpus[i].text for i in group]
+                clips = placed([corpus[i].pcm for i in group], strengths, rng)
+                yield with_masks(clips, rng) if rng.random() < MASKED_SHARE else clips, [corpus[i].text for i in group]
 
 
 def greedy_tokens(log_probs: Tensor) -> list[int]:
@@ -283,15 +188,14 @@ def run(
         set_cmvn(model.encoder, corpus, random.Random(seed))
         start_from(model)
     model.to(device)
-    rng = random.Random(seed + 1)
     start = steps_done(folder)
     steps = itertools.count(start)
+    fill = model.encoder.global_cmvn.mean.cpu()
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
-        features, lengths, texts = batch
-        if rng.random() < MASKED_SHARE:
-            features = mask_features(features, rng, model.encoder.global_cmvn.mean.cpu())
-        by_character, by_piece = model(features.to(device))
+        heard, frames, texts = batch
+        lengths = torch.tensor(frames)
+        by_character, by_piece = model(features_on(device, heard, model.encoder.global_cmvn.mean))
         letters = ctc_loss(by_character, [characters(text) for text in texts], lengths)
         if next(steps) < character_steps:
             return {"loss": letters, "characters": letters}
@@ -304,8 +208,10 @@ def run(
         rates = word_error_rates(model, held_out[:100], tokenizer.decode)
         return dict(zip(("wer_characters", "wer_pieces"), rates, strict=True))
 
-    def made(own_seed: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-        return batches(corpus, 30.0, own_seed, start, max(1, workers))
+    def made(own_seed: int) -> Iterator[tuple[Tensor | Clips, list[int], list[str]]]:
+        """On a CPU with their features, which a GPU makes faster itself."""
+        for clips, texts in batches(corpus, BATCH_SEC, own_seed, start, max(1, workers)):
+            yield features_on(device, clips, fill) if device == "cpu" else clips, clips.encoder_frames, texts
 
     train(
         "ctc", model, in_processes(made, seed + start, workers), loss_of, folder, options, device=device,

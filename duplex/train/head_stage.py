@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from duplex.train.disguise import features_on
 from duplex.train.listen_stage import (
     INTERRUPTION_CLASS,
     INTERRUPTION_WEIGHT,
@@ -71,7 +72,8 @@ def _read(model: ListenModel, writer: DialogueWriter, batch: SpokenBatch) -> Rea
     device = model.prompt_embeddings.device
     try:
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            spoken, _ = model.adapter.split(model.adapter(model.encoder(batch.features.to(device))))
+            features = features_on(device, batch.features, model.encoder.global_cmvn.mean)
+            spoken, _ = model.adapter.split(model.adapter(model.encoder(features)))
             hidden, _, chunks = model.think(items, writer, spoken, batch.lengths)
     finally:
         hook.remove()

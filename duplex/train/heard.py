@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from duplex.train.corpus import Utterance
-from duplex.train.ctc_stage import pad_features, placed, stream_features, vary_pace, vary_voice
+from duplex.train.disguise import Clips, features_on, placed
 from duplex.train.hearing import Heard
 from duplex.train.listen_stage import ListenModel
 from duplex.train.workers import in_processes
@@ -22,7 +22,7 @@ DIALOGUES = 24  # that are heard at a time,
 HEARD_BATCH = 16  # so many turns of similar length in one pass
 CLEAN_SHARE = 0.2  # the others are disturbed at full strength: voices of training are as hard to hear as others then
 
-Group = tuple[list[int], Tensor, list[int]]  # numbers of clips, their features [n, frames, 80], encoder frames of each
+Group = tuple[list[int], Tensor | Clips, list[int]]  # numbers of clips, what is heard, encoder frames of each
 
 
 def dialogues_of(corpus: Sequence[Utterance]) -> list[list[int]]:
@@ -43,6 +43,8 @@ def heard_dialogues(
 ) -> Iterator[Sequence[Heard]]:
     """The corpus's dialogues without end, in a new order and disturbed in new ways each time round."""
     dialogues = dialogues_of(corpus)
+    fill = model.encoder.global_cmvn.mean
+    on_cpu = fill.device.type == "cpu"
 
     def made(own_seed: int) -> Iterator[tuple[list[list[int]], list[Group]]]:
         rng = random.Random(own_seed)
@@ -50,7 +52,11 @@ def heard_dialogues(
             rng.shuffle(dialogues)
             for at in range(0, len(dialogues), DIALOGUES):
                 chosen = dialogues[at : at + DIALOGUES]
-                yield chosen, _groups(corpus, [number for dialogue in chosen for number in dialogue], rng)
+                groups = _groups(corpus, [number for dialogue in chosen for number in dialogue], rng)
+                yield (
+                    chosen,
+                    [(who, features_on("cpu", clips, fill) if on_cpu else clips, n) for who, clips, n in groups],
+                )
 
     model.eval()
     for chosen, groups in in_processes(made, seed, workers):
@@ -59,23 +65,23 @@ def heard_dialogues(
             yield [heard[number] for number in dialogue]
 
 
-def _groups(corpus: Sequence[Utterance], numbers: Sequence[int], rng: random.Random) -> list[Group]:
-    """Features of clips, disturbed and varied each in its own way, those of similar length together."""
-    groups: list[Group] = []
+def _groups(
+    corpus: Sequence[Utterance], numbers: Sequence[int], rng: random.Random
+) -> Iterator[tuple[list[int], Clips, list[int]]]:
+    """Clips, disguised each in its own way, those of similar length together."""
     order = sorted(numbers, key=lambda number: len(corpus[number].pcm))
     for at in range(0, len(order), HEARD_BATCH):
         group = order[at : at + HEARD_BATCH]
-        rows = [stream_features(placed(corpus[i], rng, float(rng.random() > CLEAN_SHARE))) for i in group]
-        features, lengths = pad_features([vary_voice(vary_pace(row, rng), rng) for row in rows])
-        groups.append((group, features, lengths.tolist()))
-    return groups
+        clips = placed([corpus[i].pcm for i in group], [float(rng.random() > CLEAN_SHARE) for _ in group], rng)
+        yield group, clips, clips.encoder_frames
 
 
 @torch.no_grad()
 def _hear(model: ListenModel, corpus: Sequence[Utterance], group: Group) -> Iterator[tuple[int, Heard]]:
     """The two likeliest pieces of every position of a group's turns, and the second one's share of both."""
-    numbers, features, lengths = group
-    frames = model.encoder(features.to(model.prompt_embeddings.device))
+    numbers, heard, lengths = group
+    fill = model.encoder.global_cmvn.mean
+    frames = model.encoder(features_on(fill.device, heard, fill))
     pieces = model.adapter(frames)[..., : model.adapter.dims.pieces].float()
     weights, likeliest = (both.cpu() for both in pieces.softmax(-1).topk(2))
     doubt = weights[..., 1] / weights.sum(-1)

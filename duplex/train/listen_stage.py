@@ -12,8 +12,9 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,20 +22,16 @@ from torch.nn import functional as F
 from duplex.model.adapter import Adapter, as_pieces
 from duplex.model.encoder import SpeechEncoder
 from duplex.train.corpus import Utterance
-from duplex.train.ctc_stage import (
+from duplex.train.ctc_stage import BLANK_ID, CHARACTER_WEIGHT, CtcHeads, characters, ctc_loss, pad_features
+from duplex.train.disguise import (
     AUGMENTED_SHARE,
-    BLANK_ID,
-    CHARACTER_WEIGHT,
     STRENGTH,
-    CtcHeads,
-    characters,
-    ctc_loss,
-    mask_features,
-    pad_features,
+    Clips,
+    draw_voices,
+    features_on,
     placed,
-    stream_features,
-    vary_pace,
-    vary_voice,
+    vary_voices,
+    with_masks,
 )
 from duplex.train.loop import LoopOptions, steps_done, train
 from duplex.train.text_llm import IGNORED, PROMPT_POSITIONS, DialogueWriter
@@ -45,11 +42,13 @@ POSITIONS_PER_CHUNK = 2
 STATE_CLASSES = 4
 INTERRUPTION_CLASS = 3  # of the state head; the official one leaves its last logit unused
 FRESH_SHARE = 0.1  # of an adapter's random weights, where it begins as a CTC head
-MASKED_SHARE = 0.7  # of the batches, while the encoder learns
+MASKED_SHARE = 0.7  # of the batches of single utterances
 STATE_WEIGHT = 1.0
 INTERRUPTION_WEIGHT = 1.0
 REST_WEIGHT = 1.0
 SORTED_BATCHES = 16  # whose items are sorted by length together
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -71,15 +70,16 @@ class Spoken:
 
 @dataclass
 class SpokenBatch:
-    """Turns of similar length: their features padded to one tensor [batch, frames, 80] (those of `items` are left out),
-    the encoder frames of each, and what was said in pieces and in characters.
+    """Turns of similar length: their features padded to one tensor [batch, frames, 80] (those of `items` are left out), or
+    the clips that these are still to be made of, and the encoder frames of each. What was said in pieces and in characters
+    is only there for single utterances.
     """
 
-    features: Tensor
+    features: Tensor | Clips
     lengths: list[int]
-    items: list[Spoken]
-    pieces: list[list[int]]
-    characters: list[list[int]]
+    items: list[Spoken] = field(default_factory=list)
+    pieces: list[list[int]] = field(default_factory=list)
+    characters: list[list[int]] = field(default_factory=list)
 
 
 class ListenModel(nn.Module):
@@ -108,7 +108,8 @@ class ListenModel(nn.Module):
 
         Without the LLM what was heard counts (CTC, and the adapter's pieces); with it, the decision and the reply.
         """
-        encoded = self.encoder(batch.features.to(self.prompt_embeddings.device, non_blocking=True))
+        fill = self.encoder.global_cmvn.mean
+        encoded = self.encoder(features_on(self.prompt_embeddings.device, batch.features, fill))
         adapted = self.adapter(encoded)
         if not with_llm:
             return self._heard_losses(batch, writer.blank, encoded, adapted)
@@ -249,68 +250,76 @@ def conversation_before(writer: DialogueWriter, context: Sequence[Turn], rng: ra
     return [*ids, *writer.chat.prefix]
 
 
-def adapter_items(corpus: Sequence[Utterance], seed: int) -> Iterator[Spoken]:
-    """Endless single utterances."""
+def clip_batches(
+    corpus: Sequence[Utterance], writer: DialogueWriter, size: int, seed: int, *, masked_share: float = MASKED_SHARE
+) -> Iterator[SpokenBatch]:
+    """Endless batches of single utterances, each in a disguise of its own; those of a batch are of similar length."""
     rng = random.Random(seed)
     order = list(corpus)
     while True:
         rng.shuffle(order)
-        for utterance in order:
-            pcm = placed(utterance, rng, STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0)
-            yield Spoken(vary_pace(stream_features(pcm), rng), utterance.text, [], None)
+        for at in range(0, len(order), SORTED_BATCHES * size):
+            for group in _similar(order[at : at + SORTED_BATCHES * size], size, lambda one: len(one.pcm), rng):
+                strengths = [STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
+                clips = placed([utterance.pcm for utterance in group], strengths, rng)
+                if rng.random() < masked_share:
+                    clips = with_masks(clips, rng)
+                texts = [utterance.text for utterance in group]
+                yield SpokenBatch(
+                    clips, clips.encoder_frames, pieces=[writer.encode(text) for text in texts],
+                    characters=[characters(text) for text in texts],
+                )  # fmt: skip
 
 
-def spoken_batches(
-    items: Iterator[Spoken], writer: DialogueWriter, size: int, seed: int, fill: Tensor, masked_share: float
-) -> Iterator[SpokenBatch]:
-    """Batches of similar length in another voice each, a share of them masked with the mean frame `fill` [80]: every
-    `SORTED_BATCHES` of them are sorted and cut.
-    """
+def spoken_batches(items: Iterator[Spoken], size: int, seed: int) -> Iterator[SpokenBatch]:
+    """Batches of turns of similar length, each in another voice."""
     rng = random.Random(seed)
     while True:
-        block = sorted(itertools.islice(items, SORTED_BATCHES * size), key=lambda item: len(item.features))
-        groups = [block[at : at + size] for at in range(0, len(block), size)]
-        rng.shuffle(groups)
-        for group in groups:
-            features, lengths = pad_features([vary_voice(item.features, rng) for item in group])
-            if rng.random() < masked_share:
-                features = mask_features(features, rng, fill)
-            texts = [item.text for item in group]
-            yield SpokenBatch(
-                features, lengths.tolist(), [replace(item, features=features[:0]) for item in group],
-                [writer.encode(text) for text in texts], [characters(text) for text in texts],
-            )  # fmt: skip
+        block = list(itertools.islice(items, SORTED_BATCHES * size))
+        for group in _similar(block, size, lambda item: len(item.features), rng):
+            features, lengths = pad_features([item.features for item in group])
+            voices = draw_voices(len(group), np.random.default_rng(rng.getrandbits(64)))
+            turns = [replace(item, features=features[:0, 0]) for item in group]
+            yield SpokenBatch(vary_voices(features, voices), lengths.tolist(), turns)
+
+
+def _similar(block: Sequence[T], size: int, length: Callable[[T], int], rng: random.Random) -> list[list[T]]:
+    """What is of similar length together, so many at a time, in any order."""
+    block = sorted(block, key=length)
+    groups = [block[at : at + size] for at in range(0, len(block), size)]
+    rng.shuffle(groups)
+    return groups
 
 
 def run(
     model: ListenModel,
     writer: DialogueWriter,
-    items: Callable[[int], Iterator[Spoken]],
+    batches: Callable[[int], Iterator[SpokenBatch]],
     folder: Path,
     options: LoopOptions,
     *,
     name: str,
-    batch: int,
     seed: int,
     trained: Sequence[nn.Module | nn.Parameter],
     with_llm: bool,
     device: str = "cpu",
     workers: int = 0,
 ) -> None:
-    """Train the parts `trained` on `items(seed)`; everything else stays as it is, the LLM always."""
+    """Train the parts `trained` on the endless `batches(seed)`; everything else stays as it is, the LLM always."""
     for part in (model.llm, model):
         part.requires_grad_(False)
     for trainable in trained:
         trainable.requires_grad_(True)
     fill = model.encoder.global_cmvn.mean.cpu()
-    masked_share = MASKED_SHARE if model.encoder in trained else 0.0
 
-    def batches(own_seed: int) -> Iterator[SpokenBatch]:
-        return spoken_batches(items(own_seed), writer, batch, own_seed, fill, masked_share)
+    def made(own_seed: int) -> Iterator[SpokenBatch]:
+        """On a CPU with their features, which a GPU makes faster itself."""
+        for batch in batches(own_seed):
+            yield replace(batch, features=features_on(device, batch.features, fill)) if device == "cpu" else batch
 
     def loss_of(group: Any) -> dict[str, Tensor]:
         out: dict[str, Tensor] = model(group, writer, with_llm=with_llm)
         return out
 
     first = seed + steps_done(folder)  # a run that goes on hears other things than it began with
-    train(name, model, in_processes(batches, first, workers), loss_of, folder, options, device=device)
+    train(name, model, in_processes(made, first, workers), loss_of, folder, options, device=device)

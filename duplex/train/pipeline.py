@@ -164,8 +164,9 @@ class Pipeline:
         model, writer = self._listen_model(before)
         corpus = load_corpus(self.corpus("asr"))
         listen_stage.run(
-            model, writer, lambda number: listen_stage.adapter_items(corpus, number),
-            self.work / name, options, name=name, batch=self.preset.adapter_batch, seed=seed,
+            model, writer,
+            lambda number: listen_stage.clip_batches(corpus, writer, self.preset.adapter_batch, number),
+            self.work / name, options, name=name, seed=seed,
             trained=(model.encoder, model.heads.characters, *model.adapter.piece_parts()), with_llm=False,
             device=self.device, workers=self.workers,
         )  # fmt: skip
@@ -189,8 +190,11 @@ class Pipeline:
         model, writer = self._listen_model("soup")
         pools = self._pools()
         listen_stage.run(
-            model, writer, lambda number: state_items(pools, writer, number), self.work / "state",
-            self.preset.state_steps, name="state", batch=self.preset.state_batch, seed=self.seed,
+            model, writer,
+            lambda number: listen_stage.spoken_batches(
+                state_items(pools, writer, number), self.preset.state_batch, number
+            ),
+            self.work / "state", self.preset.state_steps, name="state", seed=self.seed,
             trained=(model.prompt_embeddings, model.state_head, *model.adapter.rest_parts()), with_llm=True,
             device=self.device, workers=self.workers,
         )  # fmt: skip
@@ -201,12 +205,11 @@ class Pipeline:
         if (folder / "state.pt").exists():
             return
         model, writer = self._listen_model("state")
-        fill = model.encoder.global_cmvn.mean.cpu()
 
         def read(pools: ClipPools, turns: int, file: Path) -> head_stage.Read:
             def made(seed: int) -> Iterator[listen_stage.SpokenBatch]:
                 items = state_items(pools, writer, seed)
-                return listen_stage.spoken_batches(items, writer, self.preset.state_batch, seed, fill, masked_share=0.0)
+                return listen_stage.spoken_batches(items, self.preset.state_batch, seed)
 
             def ahead(done: int) -> Iterator[listen_stage.SpokenBatch]:
                 return in_processes(made, self.seed + 1 + done, self.workers)

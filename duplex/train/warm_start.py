@@ -6,6 +6,7 @@ it. What a checkpoint does not hold (CTC heads, optimizer states) starts fresh.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -49,20 +50,19 @@ class WarmStart:
         Layers that only the new one has begin by passing on what they get, wider feed-forwards with nothing of what is
         added.
         """
-        weights = _grown(self.checkpoint.llm.model.state_dict(), model.state_dict())
+        weights = _grown(
+            self.checkpoint.llm.model.state_dict(), model.state_dict(), ".mlp.", (".o_proj.", ".down_proj.")
+        )
         if model.config.tie_word_embeddings:
             weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
         self._load(weights, model, "llm")
 
     def ctc(self, model: CtcModel) -> None:
-        """The encoder; its CTC heads are fresh, and blocks that only the new one has begin by passing on what they get."""
-        weights = dict(self.checkpoint.encoder.state_dict())
-        fresh = model.encoder.state_dict()
-        for block in range(self.checkpoint.encoder.dims.blocks, model.encoder.dims.blocks):
-            own = {name: value for name, value in fresh.items() if f"encoders.{block}." in name}
-            outputs = ("self_attn.linear_out.", "feed_forward.w_2.")
-            weights |= {n: torch.zeros_like(v) if any(out in n for out in outputs) else v for n, v in own.items()}
-        self._load(weights, model.encoder, "encoder")
+        """The encoder; its CTC heads are fresh. Blocks that only the new one has and what is added to feed-forwards begin
+        as in `text`.
+        """
+        old, new = self.checkpoint.encoder.state_dict(), model.encoder.state_dict()
+        self._load(_grown(old, new, ".feed_forward.", (".linear_out.", ".w_2.")), model.encoder, "encoder")
 
     def listen(self, model: ListenModel) -> None:
         """Adapter, prompt embeddings and state head; the encoder is the ctc stage's. Cues that it lacks stay fresh."""
@@ -104,22 +104,25 @@ class WarmStart:
             raise CheckpointError(f"{self.folder}: its {part} does not fit the preset: {error}") from error
 
 
-def _grown(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights `old` of a Qwen2 in the sizes of `new`, which may have more layers and wider feed-forwards: the same
-    function, with the fresh weights of `new` in all rows and layers that are added but in their outputs.
+def _grown(
+    old: Mapping[str, Tensor], new: Mapping[str, Tensor], feed_forward: str, outputs: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """Weights `old` in the sizes of `new`, which may have more numbered blocks and wider feed-forwards: the same function,
+    with the fresh weights of `new` in all rows and blocks that are added but in those by `outputs` of them.
+
+    `feed_forward` and `outputs`: parts of the names.
     """
-    outputs = ("o_proj.weight", "down_proj.weight")
     weights = dict(old)
     for name, fresh_weight in new.items():
-        kept = old.get(name)
-        if kept is None and ".layers." in name:
-            weights[name] = torch.zeros_like(fresh_weight) if name.endswith(outputs) else fresh_weight
+        kept, writes = old.get(name), any(output in name for output in outputs)
+        if kept is None and re.search(r"\.\d+\.", name):
+            weights[name] = torch.zeros_like(fresh_weight) if writes else fresh_weight
         elif (
             kept is not None
-            and ".mlp." in name
+            and feed_forward in name
             and all(a <= b for a, b in zip(kept.shape, fresh_weight.shape, strict=True))
         ):
-            wide = torch.zeros_like(fresh_weight) if name.endswith(outputs) else fresh_weight.clone()
-            wide[: kept.shape[0], : kept.shape[1]] = kept
+            wide = torch.zeros_like(fresh_weight) if writes else fresh_weight.clone()
+            wide[tuple(slice(size) for size in kept.shape)] = kept
             weights[name] = wide
     return weights

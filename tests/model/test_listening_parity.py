@@ -43,8 +43,8 @@ def test_fbank(question: np.ndarray, listen: Tensors, units: Tensors) -> None:
 
 
 def test_fbank_constants(units: Tensors) -> None:
-    assert_near(features._mel_banks().T[:, :256], units["fbank.mel_banks"])
-    assert_near(features._povey_window(), units["fbank.povey_window"])
+    assert_near(features._mel_banks(torch.device("cpu")).T[:, :256], units["fbank.mel_banks"])
+    assert_near(features._povey_window(torch.device("cpu")), units["fbank.povey_window"])
 
 
 def test_encoder_and_adapter_by_chunk(model: DuplexModel, listen: Tensors) -> None:

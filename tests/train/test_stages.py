@@ -35,15 +35,13 @@ from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
 from duplex.train.corpus import Utterance, load_corpus
 from duplex.train.ctc_stage import (
     CtcModel,
-    _warp,
     characters,
     ctc_loss,
     greedy_tokens,
     spelled,
     stream_features,
-    vary_pace,
-    vary_voice,
 )
+from duplex.train.disguise import _warp
 from duplex.train.head_stage import PASSES, calibrate, fit
 from duplex.train.heard import dialogues_of, heard_dialogues
 from duplex.train.listen_stage import hear_like
@@ -544,16 +542,6 @@ def test_a_checkpoint_is_judged_on_timed_turns(trained):
     )
 
 
-def test_another_voice_keeps_silence_and_length():
-    rng = random.Random(0)
-    features = 8 + torch.randn(40, 80)
-    features[:3] = 0.0
-    varied = [vary_voice(features, rng) for _ in range(40)]
-    assert all(v.shape == features.shape and not v[:3].any() for v in varied)
-    changed = sum(not torch.equal(v, features) for v in varied)
-    assert 20 < changed < 40
-
-
 def test_a_warped_axis_moves_a_peak_by_its_factor():
     mel = torch.linspace(0, 1, 80)
     features = torch.exp(-((mel - 0.5) ** 2) / 0.002)[None]
@@ -753,18 +741,6 @@ def test_presets_fit_the_size_promise():
     others = (SpeechEncoder(preset.encoder), Adapter(adapter), decoder, codec)
     assert preset.eight_bit
     assert 2 * text + sum(p.numel() for m in others for p in m.parameters()) < 40e6
-
-
-def test_another_pace_keeps_length_and_order():
-    """The same frames, sooner or later; a stream that began with literal zeros still does."""
-    rng = random.Random(0)
-    features = torch.arange(1.0, 201.0)[:, None].repeat(1, 80)
-    features[:3] = 0.0
-    varied = [vary_pace(features, rng) for _ in range(20)]
-    assert all(v.shape == features.shape and not v[:3].any() for v in varied)
-    assert all(torch.allclose(v[[3, -1]], features[[3, -1]]) and bool((v[4:] > v[3:-1]).all()) for v in varied)
-    furthest = max(float((v - features).abs().max()) for v in varied)
-    assert 5 < furthest < 60
 
 
 def test_the_llm_goes_on_with_what_the_ears_make_of_the_corpus(trained):
