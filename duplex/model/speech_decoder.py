@@ -69,7 +69,9 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, RMS_EPS)
 
 
-Text = tuple[Tensor, Tensor | None]  # rows [t, dim], and their positions [t] where they have places of their own
+Text = tuple[
+    Tensor, Tensor | None
+]  # rows [..., t, dim], and their positions [..., t] where they have some of their own
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, [n, d / 2] or [batch, 1, n, d / 2]; the same for all blocks
 
 
@@ -254,10 +256,10 @@ class SpeechDecoder(nn.Module):
         return llm_rows.reshape(*llm_rows.shape[:-2], -1, self.dims.dim)
 
     def read(self, ids: Tensor, embed: Callable[[Tensor], Tensor]) -> Text:
-        """Symbols [n], or the LLM's tokens with its embedding `embed`, as the decoder takes them."""
+        """Symbols [..., n], or the LLM's tokens with its embedding `embed`, as the decoder takes them."""
         if self.dims.symbols:
             lasting = self.symbol_codes[ids].float()
-            return self.symbol_embedding(ids), lasting.cumsum(0) - lasting / 2
+            return self.symbol_embedding(ids), lasting.cumsum(-1) - lasting / 2
         return self.split(embed(ids).to(self.embedding.weight.dtype)), None
 
     def _rotation(self, positions: Tensor) -> Rotation:

@@ -168,28 +168,23 @@ def decoder_loss(
     """Cross-entropy of the codes and the end, of texts as `read` reads them."""
     dims = decoder.dims
     device = decoder.embedding.weight.device
-    given = [decoder.read(torch.tensor(read(s.text), device=device), embedding) for s in batch]
-    texts, places = [rows for rows, _ in given], [where for _, where in given if where is not None]
-    prefixes = [decoder.split(hidden) for hidden in _hidden(batch, device, corrupt=corrupt)]
-    codes = pad_sequence([s.codes.to(device) for s in batch], batch_first=True, padding_value=dims.eos)
+    ids, symbols = _padded([torch.tensor(read(clip.text)) for clip in batch], device)
+    text, places = decoder.read(ids, embedding)
+    hidden, rows = _hidden(batch, device, corrupt=corrupt)
+    prefix = decoder.split(hidden)
+    before = (text, symbols * text.shape[1] // ids.shape[1], prefix, rows * (hidden.shape[2] // dims.dim))
+    codes, lengths = _padded([clip.codes for clip in batch], device, dims.eos)
     fed = codes
     if corrupt:
         noise = torch.rand(codes.shape, device=device) < CORRUPTED_CODES
         fed = torch.where(noise, torch.randint(dims.codes, codes.shape, device=device), codes)
-    padded_places = pad_sequence(places, batch_first=True) if places else None
-    before = [
-        part
-        for rows in (texts, prefixes)
-        for part in (pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], device=device))
-    ]
     if corrupt and float(torch.rand(())) < GUESSED_BATCHES:
         with torch.no_grad():
-            guessed = decoder(*before, fed, padded_places)[:, :-1, : dims.codes].argmax(-1)
+            guessed = decoder(*before, fed, places)[:, :-1, : dims.codes].argmax(-1)
         share = torch.rand(len(batch), 1, device=device) * GUESSED_MOST
         fed = torch.where(torch.rand(codes.shape, device=device) < share, guessed, fed)
-    logits = decoder(*before, fed, padded_places)
+    logits = decoder(*before, fed, places)
     wanted = F.pad(codes, (0, 1), value=dims.eos)
-    lengths = torch.tensor([len(s.codes) for s in batch], device=device)
     inside = torch.arange(wanted.shape[1], device=device)[None] <= lengths[:, None]
     logits, wanted = logits[inside].float(), wanted[inside]
     loss = F.cross_entropy(logits, wanted, label_smoothing=0.05)
@@ -205,14 +200,22 @@ def _readers(decoder: SpeechDecoder, encode: Reader, seed: int) -> tuple[Reader,
     return lexicon.symbols_of, lambda share: lambda text: lexicon.symbols_of(text, lambda: rng.random() < share)
 
 
-def _hidden(batch: Sequence[Spoken], device: torch.device, *, corrupt: bool) -> list[Tensor]:
-    """Hidden states [n, llm_dim] of each clip, or of another one, or with noise."""
-    own = [clip.hidden.to(device).float() for clip in batch]
+def _padded(rows: Sequence[Tensor], device: torch.device, filler: float = 0) -> tuple[Tensor, Tensor]:
+    """Rows [n, ...] as one tensor there [batch, longest, ...], and the length of each."""
+    together = pad_sequence(list(rows), batch_first=True, padding_value=filler)
+    return together.to(device), torch.tensor([len(row) for row in rows], device=device)
+
+
+def _hidden(batch: Sequence[Spoken], device: torch.device, *, corrupt: bool) -> tuple[Tensor, Tensor]:
+    """Hidden states [batch, longest, llm_dim] of each clip, or of another one, or with noise; and how many of each."""
+    own, rows = _padded([clip.hidden for clip in batch], device)
+    own = own.float()
     if not corrupt:
-        return own
-    noisy = [rows + HIDDEN_NOISE * rows.square().mean().sqrt() * torch.randn_like(rows) for rows in own]
-    foreign = torch.rand(len(batch)) < FOREIGN_HIDDEN
-    return [own[row - 1] if foreign[row] else noisy[row] for row in range(len(batch))]
+        return own, rows
+    mean_square = own.square().sum((1, 2)) / (rows * own.shape[2]).clamp(min=1)
+    noisy = own + HIDDEN_NOISE * mean_square.sqrt()[:, None, None] * torch.randn_like(own)
+    foreign = torch.rand(len(batch), device=device) < FOREIGN_HIDDEN
+    return torch.where(foreign[:, None, None], own.roll(1, 0), noisy), torch.where(foreign, rows.roll(1), rows)
 
 
 def run(

@@ -58,7 +58,7 @@ from duplex.train.loop import (
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
 from duplex.train.scenarios import DONT_CARE, load_pools
-from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, hidden_rows
+from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, decoder_loss, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter, batches, heard_examples, new_model
@@ -201,10 +201,11 @@ def test_a_decoder_that_reads_symbols_goes_on_from_one_that_reads_pieces(trained
         torch.testing.assert_close(value, before[name] if reads else pieces.state_dict()[name])
 
 
-def test_more_encoder_blocks_begin_by_changing_nothing(trained):
+def test_a_larger_encoder_begins_by_hearing_the_same(trained):
     _, out = trained
     dims = PRESETS["smoke"].encoder
-    deeper = CtcModel(dataclasses.replace(dims, blocks=dims.blocks + 2), 320).eval()
+    large = dataclasses.replace(dims, blocks=dims.blocks + 2, feed_forward=dims.feed_forward + 32)
+    deeper = CtcModel(large, 320).eval()
     warm = WarmStart(out)
     warm.ctc(deeper)
     features = torch.randn(1, 3 + 2 * 16, 80)
@@ -713,16 +714,39 @@ def test_hidden_states_are_the_same_alone_and_in_a_batch(trained):
 def test_what_the_llm_thought_is_swapped_or_blurred_in_training_alone():
     torch.manual_seed(0)
     batch = [Said("a", torch.full((row + 1, 4), float(row + 1)), torch.tensor([1])) for row in range(4)]
-    for rows, clip in zip(_hidden(batch, torch.device("cpu"), corrupt=False), batch, strict=True):
+
+    def hidden(*, corrupt):
+        states, rows = _hidden(batch, torch.device("cpu"), corrupt=corrupt)
+        return [state[:count] for state, count in zip(states, rows.tolist(), strict=True)]
+
+    for rows, clip in zip(hidden(corrupt=False), batch, strict=True):
         torch.testing.assert_close(rows, clip.hidden)
     foreign = 0
     for _ in range(50):
-        for row, rows in enumerate(_hidden(batch, torch.device("cpu"), corrupt=True)):
+        for row, rows in enumerate(hidden(corrupt=True)):
             other = batch[row - 1].hidden
             swapped = rows.shape == other.shape and torch.equal(rows, other)
             foreign += swapped
             assert swapped or (rows.shape == batch[row].hidden.shape and not torch.equal(rows, batch[row].hidden))
     assert foreign / 200 == pytest.approx(FOREIGN_HIDDEN, abs=0.12)
+
+
+@pytest.mark.parametrize("symbols", [0, BYTES])
+def test_clips_are_learned_from_together_as_they_are_alone(symbols):
+    torch.manual_seed(0)
+    dims = SpeechDecoderDims(dim=16, heads=2, feed_forward=32, blocks=2, codes=20, symbols=symbols)
+    decoder, embedding = SpeechDecoder(dims).eval(), torch.nn.Embedding(256, 32)
+    if symbols:
+        decoder.symbol_codes.uniform_(1.0, 4.0)
+    clips = [Said("ab", torch.randn(2, 32), torch.arange(7)), Said("abcde", torch.randn(4, 32), torch.arange(11))]
+
+    def loss(batch):
+        return float(decoder_loss(decoder, embedding, batch, lambda text: list(text.encode()), corrupt=False)["loss"])
+
+    with torch.inference_mode():
+        alone = (loss(clips[:1]) * 8 + loss(clips[1:]) * 12) / 20
+        together = loss(clips)
+    assert together == pytest.approx(alone, rel=1e-5)
 
 
 def test_presets_fit_the_size_promise():
