@@ -69,9 +69,8 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, RMS_EPS)
 
 
-Text = tuple[
-    Tensor, Tensor | None
-]  # rows [..., t, dim], and their positions [..., t] where they have some of their own
+# Rows [..., t, dim], and their positions [..., t] where they have some of their own.
+Text = tuple[Tensor, Tensor | None]
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, [n, d / 2] or [batch, 1, n, d / 2]; the same for all blocks
 
 

@@ -21,6 +21,13 @@ MU_LAW_STEPS = 127
 _PEAK = 0.99
 LEVEL_FRAME = 320  # samples, 20 ms at 16 kHz
 SPEECH_BELOW_LOUD_DB = 25.0  # frames this far below the loud ones are pauses
+# Shares of the recordings, at full strength, that go through a room, get noise, a telephone line, another speed:
+ROOM_SHARE, NOISE_SHARE, TELEPHONE_SHARE, SPEED_SHARE = 0.35, 0.6, 0.2, 0.4
+RT60_SEC = (0.1, 0.5)
+WET = (0.2, 0.6)  # size of a room's response beside the direct path
+FAINTEST_NOISE_DB, NOISE_RANGE_DB = 40.0, 32.0  # below the speech, and how much louder it gets
+SPEED_SPREAD = 0.1
+QUIETEST_PEAK_DB = -25.0
 LOUD_NOISE = 1.5  # above one, loud noise is more frequent than soft
 HUM_SHARE = 0.15  # of the steady noises; the others fall with frequency by one of these
 NOISE_EXPONENTS = (0.0, 1.0, 1.0, 2.0)
@@ -102,7 +109,7 @@ def reverberate(pcm: Pcm, rng: np.random.Generator, rt60_sec: float) -> Pcm:
     tail = max(1, int(rt60_sec * SAMPLE_RATE))
     decay = 10 ** (-3.0 * np.arange(tail) / tail)
     response = rng.standard_normal(tail) * decay
-    response *= rng.uniform(0.2, 0.6) / np.sqrt(np.sum(np.square(response)))
+    response *= rng.uniform(*WET) / np.sqrt(np.sum(np.square(response)))
     response[0] = 1.0
     size = fast_length(len(pcm) + tail)
     wet = np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: len(pcm)]
@@ -144,12 +151,12 @@ def band_limit(pcm: Pcm, low_hz: float, high_hz: float) -> Pcm:
 
 def degrade(pcm: Pcm, rng: np.random.Generator, strength: float = 1.0) -> Pcm:
     """Add a room, noise and a telephone line at random; length stays and the level about so, for timed labels."""
-    if rng.random() < 0.35 * strength:
-        pcm = reverberate(pcm, rng, float(rng.uniform(0.1, 0.5)))
-    if rng.random() < 0.6 * strength:
-        snr_db = 40.0 - 32.0 * strength * (1.0 - float(rng.random()) ** LOUD_NOISE)
+    if rng.random() < ROOM_SHARE * strength:
+        pcm = reverberate(pcm, rng, float(rng.uniform(*RT60_SEC)))
+    if rng.random() < NOISE_SHARE * strength:
+        snr_db = FAINTEST_NOISE_DB - NOISE_RANGE_DB * strength * (1.0 - float(rng.random()) ** LOUD_NOISE)
         pcm = add_at_snr(pcm, background(len(pcm), rng), snr_db)
-    if rng.random() < 0.2 * strength:
+    if rng.random() < TELEPHONE_SHARE * strength:
         pcm = telephone(pcm)
     return pcm
 
@@ -163,9 +170,10 @@ def augment(pcm: Pcm, rng: np.random.Generator | random.Random, strength: float 
         rng = np.random.default_rng(rng.getrandbits(64))
     if strength <= 0 or len(pcm) == 0:
         return pcm
-    if rng.random() < 0.4 * strength:
-        pcm = change_speed(pcm, float(rng.uniform(1 - 0.1 * strength, 1 + 0.1 * strength)))
-    return apply_gain(with_peak(degrade(pcm, rng, strength), 1.0), float(rng.uniform(-25.0 * strength, 0.0)))
+    if rng.random() < SPEED_SHARE * strength:
+        spread = SPEED_SPREAD * strength
+        pcm = change_speed(pcm, float(rng.uniform(1 - spread, 1 + spread)))
+    return apply_gain(with_peak(degrade(pcm, rng, strength), 1.0), float(rng.uniform(QUIETEST_PEAK_DB * strength, 0.0)))
 
 
 def with_peak(pcm: Pcm, peak: float) -> Pcm:

@@ -22,7 +22,7 @@ from duplex.core.words import word_errors
 from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
-from duplex.train.disguise import AUGMENTED_SHARE, STRENGTH, Clips, features_on, placed, with_masks
+from duplex.train.disguise import AUGMENTED_SHARE, STRENGTH, Clips, ahead, features_on, placed, with_masks
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.workers import in_processes
 
@@ -184,7 +184,10 @@ def run(
     model = CtcModel(dims, len(tokenizer))
     # The encoder multiplies its input by sqrt(dim); undone at the start, or the blocks would hardly be heard.
     nn.init.constant_(cast(nn.LayerNorm, model.encoder.transformer.embed[1]).weight, dims.dim**-0.5)
-    if not (folder / "state.pt").exists():
+    state_file = folder / "state.pt"
+    if state_file.exists():  # workers, which have a copy of the model, need the mean frame before it trains
+        model.load_state_dict(torch.load(state_file, map_location="cpu", weights_only=True)["module"])
+    else:
         set_cmvn(model.encoder, corpus, random.Random(seed))
         start_from(model)
     model.to(device)
@@ -209,9 +212,8 @@ def run(
         return dict(zip(("wer_characters", "wer_pieces"), rates, strict=True))
 
     def made(own_seed: int) -> Iterator[tuple[Tensor | Clips, list[int], list[str]]]:
-        """On a CPU with their features, which a GPU makes faster itself."""
         for clips, texts in batches(corpus, BATCH_SEC, own_seed, start, max(1, workers)):
-            yield features_on(device, clips, fill) if device == "cpu" else clips, clips.encoder_frames, texts
+            yield ahead(device, clips, fill), clips.encoder_frames, texts
 
     train(
         "ctc", model, in_processes(made, seed + start, workers), loss_of, folder, options, device=device,

@@ -1,8 +1,8 @@
 """Speech as another throat would say it, through a room, a line and a microphone: whole batches, on the model's device.
 
-What happens to every row is drawn where the batch is made (`drawn`); `disguised` then is tensor work alone, on a GPU
-some thousands of utterances a second, on a CPU as many as one by one. `duplex.train.augment` does the same to single
-recordings, and has the sources.
+What happens to every row is drawn where the batch is made (`drawn`); the rest is tensor work (`disguised`), on a GPU some
+thousands of utterances a second, on a CPU as many as one by one. Noises and rooms come from torch's own generator.
+`duplex.train.augment` does the same to single recordings, and says how much of it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ MAX_LEAD_SAMPLES = 8000  # of silence before an utterance
 MIN_TAIL_SAMPLES, MAX_TAIL_SAMPLES = 1600, 12000  # and behind it
 MASKS = 2  # bands and stretches of SpecAugment
 MASK_FRAMES, MASK_BINS = 10, 12  # at most
-_LONGEST_ROOM = 0.5  # seconds until a room is 60 dB quieter
-_SPEED_SPREAD = 0.1
 
 Rows = npt.NDArray[np.float64]
 
@@ -124,19 +122,20 @@ def drawn(
     def chance(share: float) -> npt.NDArray[np.bool_]:
         return rng.random(count) < share * strengths
 
-    spread = _SPEED_SPREAD * strengths
-    speed = np.where(chance(0.4), rng.uniform(1.0 - spread, 1.0 + spread), 1.0)
+    spread = augment.SPEED_SPREAD * strengths
+    speed = np.where(chance(augment.SPEED_SHARE), rng.uniform(1.0 - spread, 1.0 + spread), 1.0)
     lengths = np.round(lengths / speed).astype(np.int64)
-    snr = 40.0 - 32.0 * strengths * (1.0 - rng.random(count) ** augment.LOUD_NOISE)
+    louder = 1.0 - rng.random(count) ** augment.LOUD_NOISE
+    snr = augment.FAINTEST_NOISE_DB - augment.NOISE_RANGE_DB * strengths * louder
     exponent = np.where(rng.random(count) < augment.HUM_SHARE, -1.0, rng.choice(augment.NOISE_EXPONENTS, count))
     disguise = Disguise(
         speed=speed,
-        rt60_sec=np.where(chance(0.35), rng.uniform(0.1, _LONGEST_ROOM, count), 0.0),
-        wet=rng.uniform(0.2, 0.6, count),
-        snr_db=np.where(chance(0.6), snr, np.inf),
+        rt60_sec=np.where(chance(augment.ROOM_SHARE), rng.uniform(*augment.RT60_SEC, count), 0.0),
+        wet=rng.uniform(*augment.WET, count),
+        snr_db=np.where(chance(augment.NOISE_SHARE), snr, np.inf),
         exponent=exponent,
-        telephone=chance(0.2),
-        gain_db=np.where(strengths > 0, rng.uniform(-25.0 * strengths, 0.0), np.nan),
+        telephone=chance(augment.TELEPHONE_SHARE),
+        gain_db=np.where(strengths > 0, rng.uniform(augment.QUIETEST_PEAK_DB * strengths, 0.0), np.nan),
         places=_paces(-(-lengths // CHUNK_SAMPLES) * NEW_FRAMES, rng),
         voices=draw_voices(count, rng),
     )
@@ -146,7 +145,7 @@ def drawn(
 def draw_voices(count: int, rng: np.random.Generator) -> Voices:
     """Voices for so many rows, some of them their own."""
     varied = rng.random(count) < VARIED_SHARE
-    steps = rng.integers(0, 2 * WARP_STEPS + 1, (count, 2))
+    steps = np.rint(rng.uniform(-1.0, 1.0, (count, 2)) * WARP_STEPS).astype(np.int64) + WARP_STEPS
     return Voices(
         warp=np.where(varied, steps[:, 0] * (2 * WARP_STEPS + 1) + steps[:, 1], -1),
         colour=rng.normal(0.0, COLOUR_NATS, (count, COLOUR_ORDERS)) * varied[:, None],
@@ -174,6 +173,11 @@ def _paces(frames: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArr
             read = np.concatenate([[0.0], paces.cumsum()]) * ((count - 1) / paces.sum())
             row[:count] = np.interp(np.linspace(0, changes, count), np.arange(changes + 1), read)
     return places
+
+
+def ahead(device: str, clips: Clips, fill: Tensor) -> Tensor | Clips:
+    """What is handed to a model there: on a CPU features, as workers make them; a GPU makes them faster itself."""
+    return disguised(clips, fill) if device == "cpu" else clips
 
 
 def features_on(device: torch.device | str, heard: Tensor | Clips, fill: Tensor) -> Tensor:
@@ -220,7 +224,8 @@ def _recorded(clips: Clips) -> Tensor:
     pcm = F.pad(plain, (0, max(0, width - plain.shape[1])))[:, :width]
 
     def resample(pcm: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
-        return _at_speed(plain[torch.from_numpy(rows).to(device)], on(how.speed, rows), width)
+        speed = torch.from_numpy(how.speed[rows])[:, None].to(device)
+        return _at_speed(plain[torch.from_numpy(rows).to(device)], speed, width)
 
     def with_noise(pcm: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
         noise = _noise(on(how.exponent, rows), said[torch.from_numpy(rows).to(device)])
@@ -239,17 +244,17 @@ def _recorded(clips: Clips) -> Tensor:
 
 
 def _at_speed(pcm: Tensor, speed: Tensor, width: int) -> Tensor:
-    """Rows [n, samples] played `speed` [n, 1] times faster, by linear interpolation: [n, width]."""
+    """Rows [n, samples] played `speed` [n, 1], float64, times faster, by linear interpolation: [n, width]."""
     read = torch.arange(width, device=pcm.device) * speed
     low = read.floor().clamp(max=pcm.shape[1] - 2)
-    share = (read - low).clamp(max=1.0)
+    share = (read - low).clamp(max=1.0).to(pcm.dtype)
     at = low.long()
     return torch.lerp(pcm.gather(1, at), pcm.gather(1, at + 1), share)
 
 
 def _in_room(pcm: Tensor, rt60_sec: Tensor, wet: Tensor) -> Tensor:
     """Rows [n, samples] behind decaying noise, as loud as before; see `augment.reverberate`."""
-    tail = int(_LONGEST_ROOM * augment.SAMPLE_RATE)
+    tail = int(max(augment.RT60_SEC) * augment.SAMPLE_RATE)
     along = torch.arange(tail, device=pcm.device) / (rt60_sec * augment.SAMPLE_RATE)
     response = torch.randn(len(pcm), tail, device=pcm.device) * 10 ** (-3.0 * along) * (along < 1.0)
     response *= wet / response.norm(dim=1, keepdim=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from duplex.train.corpus import Utterance
-from duplex.train.disguise import Clips, features_on, placed
+from duplex.train.disguise import Clips, ahead, features_on, placed
 from duplex.train.hearing import Heard
 from duplex.train.listen_stage import ListenModel
 from duplex.train.workers import in_processes
@@ -43,8 +43,7 @@ def heard_dialogues(
 ) -> Iterator[Sequence[Heard]]:
     """The corpus's dialogues without end, in a new order and disturbed in new ways each time round."""
     dialogues = dialogues_of(corpus)
-    fill = model.encoder.global_cmvn.mean
-    on_cpu = fill.device.type == "cpu"
+    device, fill = model.encoder.global_cmvn.mean.device.type, model.encoder.global_cmvn.mean.cpu()
 
     def made(own_seed: int) -> Iterator[tuple[list[list[int]], list[Group]]]:
         rng = random.Random(own_seed)
@@ -55,7 +54,7 @@ def heard_dialogues(
                 groups = _groups(corpus, [number for dialogue in chosen for number in dialogue], rng)
                 yield (
                     chosen,
-                    [(who, features_on("cpu", clips, fill) if on_cpu else clips, n) for who, clips, n in groups],
+                    [(who, ahead(device, clips, fill), n) for who, clips, n in groups],
                 )
 
     model.eval()

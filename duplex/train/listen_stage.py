@@ -27,6 +27,7 @@ from duplex.train.disguise import (
     AUGMENTED_SHARE,
     STRENGTH,
     Clips,
+    ahead,
     draw_voices,
     features_on,
     placed,
@@ -251,24 +252,28 @@ def conversation_before(writer: DialogueWriter, context: Sequence[Turn], rng: ra
 
 
 def clip_batches(
-    corpus: Sequence[Utterance], writer: DialogueWriter, size: int, seed: int, *, masked_share: float = MASKED_SHARE
+    corpus: Sequence[Utterance], writer: DialogueWriter, size: int, seed: int, device: str, fill: Tensor
 ) -> Iterator[SpokenBatch]:
-    """Endless batches of single utterances, each in a disguise of its own; those of a batch are of similar length."""
+    """Endless batches of single utterances of similar length, each in a disguise of its own, for a model on `device`;
+    `fill` [80] stands where they are masked.
+    """
     rng = random.Random(seed)
-    order = list(corpus)
+    order = itertools.chain.from_iterable(rng.sample(list(corpus), len(corpus)) for _ in itertools.count())
     while True:
-        rng.shuffle(order)
-        for at in range(0, len(order), SORTED_BATCHES * size):
-            for group in _similar(order[at : at + SORTED_BATCHES * size], size, lambda one: len(one.pcm), rng):
-                strengths = [STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
-                clips = placed([utterance.pcm for utterance in group], strengths, rng)
-                if rng.random() < masked_share:
-                    clips = with_masks(clips, rng)
-                texts = [utterance.text for utterance in group]
-                yield SpokenBatch(
-                    clips, clips.encoder_frames, pieces=[writer.encode(text) for text in texts],
-                    characters=[characters(text) for text in texts],
-                )  # fmt: skip
+        for group in _similar(list(itertools.islice(order, SORTED_BATCHES * size)), size, _samples, rng):
+            strengths = [STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
+            clips = placed([utterance.pcm for utterance in group], strengths, rng)
+            if rng.random() < MASKED_SHARE:
+                clips = with_masks(clips, rng)
+            texts = [utterance.text for utterance in group]
+            yield SpokenBatch(
+                ahead(device, clips, fill), clips.encoder_frames, pieces=[writer.encode(text) for text in texts],
+                characters=[characters(text) for text in texts],
+            )  # fmt: skip
+
+
+def _samples(utterance: Utterance) -> int:
+    return len(utterance.pcm)
 
 
 def spoken_batches(items: Iterator[Spoken], size: int, seed: int) -> Iterator[SpokenBatch]:
@@ -278,9 +283,9 @@ def spoken_batches(items: Iterator[Spoken], size: int, seed: int) -> Iterator[Sp
         block = list(itertools.islice(items, SORTED_BATCHES * size))
         for group in _similar(block, size, lambda item: len(item.features), rng):
             features, lengths = pad_features([item.features for item in group])
-            voices = draw_voices(len(group), np.random.default_rng(rng.getrandbits(64)))
+            features = vary_voices(features, draw_voices(len(group), np.random.default_rng(rng.getrandbits(64))))
             turns = [replace(item, features=features[:0, 0]) for item in group]
-            yield SpokenBatch(vary_voices(features, voices), lengths.tolist(), turns)
+            yield SpokenBatch(features, lengths.tolist(), turns)
 
 
 def _similar(block: Sequence[T], size: int, length: Callable[[T], int], rng: random.Random) -> list[list[T]]:
@@ -310,16 +315,10 @@ def run(
         part.requires_grad_(False)
     for trainable in trained:
         trainable.requires_grad_(True)
-    fill = model.encoder.global_cmvn.mean.cpu()
-
-    def made(own_seed: int) -> Iterator[SpokenBatch]:
-        """On a CPU with their features, which a GPU makes faster itself."""
-        for batch in batches(own_seed):
-            yield replace(batch, features=features_on(device, batch.features, fill)) if device == "cpu" else batch
 
     def loss_of(group: Any) -> dict[str, Tensor]:
         out: dict[str, Tensor] = model(group, writer, with_llm=with_llm)
         return out
 
     first = seed + steps_done(folder)  # a run that goes on hears other things than it began with
-    train(name, model, in_processes(made, first, workers), loss_of, folder, options, device=device)
+    train(name, model, in_processes(batches, first, workers), loss_of, folder, options, device=device)

@@ -162,10 +162,12 @@ class Pipeline:
     def _hearing(self, name: str, before: str, options: LoopOptions, seed: int) -> None:
         """One run of what turns speech into pieces, on from what `before` left."""
         model, writer = self._listen_model(before)
-        corpus = load_corpus(self.corpus("asr"))
+        corpus, fill = load_corpus(self.corpus("asr")), model.encoder.global_cmvn.mean.cpu()
         listen_stage.run(
             model, writer,
-            lambda number: listen_stage.clip_batches(corpus, writer, self.preset.adapter_batch, number),
+            lambda number: listen_stage.clip_batches(
+                corpus, writer, self.preset.adapter_batch, number, self.device, fill
+            ),
             self.work / name, options, name=name, seed=seed,
             trained=(model.encoder, model.heads.characters, *model.adapter.piece_parts()), with_llm=False,
             device=self.device, workers=self.workers,

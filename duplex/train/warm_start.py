@@ -1,12 +1,11 @@
 """Begin a training with the weights of a finished checkpoint instead of random ones.
 
-A part is taken over where its sizes are those of the preset; a tokenizer or size that differs is an error that names
-it. What a checkpoint does not hold (CTC heads, optimizer states) starts fresh.
+A part is taken over where its sizes are those of the preset, or where the preset has more blocks or wider feed-forwards in
+LLM or encoder; a tokenizer or size that differs otherwise is an error that names it. What a checkpoint does not hold (CTC heads, optimizer states) starts fresh.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -51,7 +50,7 @@ class WarmStart:
         added.
         """
         weights = _grown(
-            self.checkpoint.llm.model.state_dict(), model.state_dict(), ".mlp.", (".o_proj.", ".down_proj.")
+            self.checkpoint.llm.model.state_dict(), model.state_dict(), ".layers.", ".mlp.", (".o_proj.", ".down_proj.")
         )
         if model.config.tie_word_embeddings:
             weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
@@ -62,7 +61,9 @@ class WarmStart:
         as in `text`.
         """
         old, new = self.checkpoint.encoder.state_dict(), model.encoder.state_dict()
-        self._load(_grown(old, new, ".feed_forward.", (".linear_out.", ".w_2.")), model.encoder, "encoder")
+        self._load(
+            _grown(old, new, ".encoders.", ".feed_forward.", (".linear_out.", ".w_2.")), model.encoder, "encoder"
+        )
 
     def listen(self, model: ListenModel) -> None:
         """Adapter, prompt embeddings and state head; the encoder is the ctc stage's. Cues that it lacks stay fresh."""
@@ -105,17 +106,17 @@ class WarmStart:
 
 
 def _grown(
-    old: Mapping[str, Tensor], new: Mapping[str, Tensor], feed_forward: str, outputs: tuple[str, ...]
+    old: Mapping[str, Tensor], new: Mapping[str, Tensor], blocks: str, feed_forward: str, outputs: tuple[str, ...]
 ) -> dict[str, Tensor]:
-    """Weights `old` in the sizes of `new`, which may have more numbered blocks and wider feed-forwards: the same function,
-    with the fresh weights of `new` in all rows and blocks that are added but in those by `outputs` of them.
+    """Weights `old` in the sizes of `new`, which may have more blocks and wider feed-forwards: the same function.
 
-    `feed_forward` and `outputs`: parts of the names.
+    What is added has the fresh weights of `new`, but zeros where its output is written. `blocks`, `feed_forward`, `outputs`:
+    parts of the names of weights in blocks, in their feed-forwards, and of those that write an output.
     """
     weights = dict(old)
     for name, fresh_weight in new.items():
         kept, writes = old.get(name), any(output in name for output in outputs)
-        if kept is None and re.search(r"\.\d+\.", name):
+        if kept is None and blocks in name:
             weights[name] = torch.zeros_like(fresh_weight) if writes else fresh_weight
         elif (
             kept is not None

@@ -71,13 +71,13 @@ def rows(clips: Clips) -> list[np.ndarray]:
 
 def test_undisguised_clips_have_the_features_of_their_stream(clips: Clips) -> None:
     expected, frames = pad_features([stream_features(row) for row in rows(clips)])
-    assert torch.equal(disguised(clips, FILL), expected)
+    torch.testing.assert_close(disguised(clips, FILL), expected)
     assert clips.encoder_frames == frames.tolist()
 
 
 def test_any_disguise_leaves_quiet_frames_before_and_behind(clips: Clips) -> None:
     torch.manual_seed(1)
-    drawn = placed(said(4), [1.1] * 6, random.Random(2))
+    drawn = placed(said(seed=4), [1.1] * 6, random.Random(2))
     features = disguised(drawn, FILL)
     assert torch.isfinite(features).all()
     assert features[:, :OVERLAP_FRAMES].abs().sum() == 0
@@ -85,6 +85,42 @@ def test_any_disguise_leaves_quiet_frames_before_and_behind(clips: Clips) -> Non
         frames = OVERLAP_FRAMES + 16 * -(-int(length) // CHUNK_SAMPLES)
         assert row[frames:].abs().sum() == 0
         assert (row[OVERLAP_FRAMES:frames].abs().sum(1) > 0).all()
+
+
+def test_without_strength_only_voice_and_pace_vary() -> None:
+    before = placed(said(), [0.0] * 6, random.Random(3))
+    how = before.disguise
+    assert (how.speed == 1).all()
+    assert not how.rt60_sec.any()
+    assert np.isinf(how.snr_db).all()
+    assert not how.telephone.any()
+    assert np.isnan(how.gain_db).all()
+    spoken = [len(row) for row in said()]
+    silence = before.lengths - spoken
+    assert (silence >= disguise.MIN_TAIL_SAMPLES).all()
+    assert (silence <= disguise.MAX_LEAD_SAMPLES + disguise.MAX_TAIL_SAMPLES).all()
+
+
+def test_as_many_are_disguised_as_single_recordings_are() -> None:
+    before = np.full(4000, 30_000)
+    how, lengths = disguise.drawn(before, np.ones(4000), np.random.default_rng(1))
+    shares = {
+        augment.SPEED_SHARE: how.speed != 1,
+        augment.ROOM_SHARE: how.rt60_sec > 0,
+        augment.NOISE_SHARE: np.isfinite(how.snr_db),
+        augment.TELEPHONE_SHARE: how.telephone,
+        disguise.VARIED_SHARE: how.voices.warp >= 0,
+        augment.HUM_SHARE: how.exponent < 0,
+    }
+    for share, chosen in shares.items():
+        assert chosen.mean() == pytest.approx(share, abs=0.03)
+    paced = (how.places != np.arange(how.places.shape[1])).any(axis=1)
+    assert paced.mean() == pytest.approx(disguise.VARIED_SHARE, abs=0.03)
+    assert (lengths == np.round(before / how.speed)).all()
+    assert lengths.min() == pytest.approx(30_000 / (1 + augment.SPEED_SPREAD), rel=0.01)
+    quiet = augment.FAINTEST_NOISE_DB - augment.NOISE_RANGE_DB
+    assert quiet <= how.snr_db.min() < quiet + 1
+    assert augment.QUIETEST_PEAK_DB <= how.gain_db.min() < augment.QUIETEST_PEAK_DB + 1
 
 
 def test_each_row_is_disguised_in_a_way_of_its_own() -> None:
@@ -95,12 +131,10 @@ def test_each_row_is_disguised_in_a_way_of_its_own() -> None:
 
 
 def test_a_telephone_is_that_of_single_recordings(clips: Clips) -> None:
-    width = int(clips.lengths.max())
     heard = recorded(clips, telephone=np.ones(6, bool))
     for row, whole in zip(heard, rows(clips), strict=True):
         expected = augment.telephone(np.pad(whole, (0, heard.shape[1] - len(whole))))[: len(whole)]
         assert np.abs(row[: len(whole)] - np.clip(expected, -1, 1)).max() < 2e-3
-    assert heard.shape[1] >= width
 
 
 @pytest.mark.parametrize("exponent", [-1.0, 0.0, 1.0, 2.0])
@@ -116,21 +150,50 @@ def test_noise_is_as_far_below_the_speech_as_asked(clips: Clips, exponent: float
     assert exponent < 0 or slope == pytest.approx(-exponent, abs=0.3)
 
 
-def test_a_room_keeps_level_and_beginning(clips: Clips) -> None:
-    heard = recorded(clips, rt60_sec=np.full(6, 0.3), wet=np.full(6, 0.4))
+def test_hum_is_that_of_mains(clips: Clips) -> None:
+    heard = recorded(clips, snr_db=np.full(6, 0.0), exponent=np.full(6, -1.0))
+    bases = []
     for row, whole in zip(heard, rows(clips), strict=True):
-        assert augment.rms(row[: len(whole)]) == pytest.approx(augment.rms(whole), rel=0.02)
-        first = int(np.flatnonzero(whole)[0])
-        assert np.abs(row[:first]).max() < 1e-5
-        gap = np.flatnonzero(whole)[0] + np.flatnonzero(np.diff(np.flatnonzero(whole)) > 1000)[0]
-        assert augment.rms(row[gap + 400 : gap + 2000]) > 1e-4, "nothing rings on"
+        power = np.abs(np.fft.rfft((row[: len(whole)] - whole) * np.hanning(len(whole))))
+        strongest = float(np.fft.rfftfreq(len(whole), 1 / augment.SAMPLE_RATE)[power.argmax()])
+        bases += [base for base in (50.0, 60.0) if abs(strongest / base - round(strongest / base)) < 0.03]
+        assert strongest < 7.5 * 60
+    assert len(bases) >= 6
+
+
+def test_a_room_keeps_level_and_beginning_and_rings_for_its_time(clips: Clips) -> None:
+    click = replace(clips, pcm=torch.zeros(6, 40_000, dtype=torch.int16), lengths=np.full(6, 40_000))
+    click.pcm[:, 10_000] = 16_000
+    rt60_sec = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.5])
+    heard = recorded(click, rt60_sec=rt60_sec, wet=np.array([0.4, 0.4, 0.4, 0.4, 0.2, 0.6]))
+    level = 16_000 / 32_768
+    for row, seconds in zip(heard, rt60_sec, strict=True):
+        assert np.linalg.norm(row) == pytest.approx(level, rel=0.01)
+        assert np.abs(row[:9_999]).max() < 1e-5
+        tail = int(seconds * augment.SAMPLE_RATE)
+        early, late = (row[10_001 + at : 10_001 + at + tail // 10] for at in (0, tail // 2))
+        assert 20 * np.log10(augment.rms(early) / augment.rms(late)) == pytest.approx(30, abs=4)
+        assert np.abs(row[10_001 + tail :]).max() < 1e-5
+    wet = [np.linalg.norm(row[10_001:]) / row[10_000] for row in heard]
+    assert wet[4] == pytest.approx(0.2, rel=0.02)
+    assert wet[5] == pytest.approx(0.6, rel=0.02)
 
 
 def test_speed_is_that_of_single_recordings(clips: Clips) -> None:
     lengths = np.round(clips.lengths / 1.1).astype(np.int64)
     heard = recorded(replace(clips, lengths=lengths), speed=np.full(6, 1.1))
     for row, whole, length in zip(heard, rows(clips), lengths, strict=True):
-        assert np.abs(row[:length] - augment.change_speed(whole, 1.1)[:length]).max() < 0.01
+        assert np.abs(row[:length] - augment.change_speed(whole, 1.1)[:length]).max() < 1e-4
+
+
+def test_speed_is_right_at_the_end_of_a_long_recording() -> None:
+    samples = 16_000 * 20
+    tone = np.sin(0.9 * np.arange(samples))
+    heard = disguise._at_speed(
+        torch.from_numpy(tone).float()[None], torch.tensor([[0.97]], dtype=torch.float64), samples
+    )
+    expected = augment.change_speed(tone.astype(np.float32), 0.97)[:samples]
+    assert np.abs(heard[0].numpy() - expected)[-8000:].max() < 1e-3
 
 
 def test_gain_is_below_a_peak_of_one(clips: Clips) -> None:
@@ -169,12 +232,45 @@ def test_detail_is_sharpened_or_blurred() -> None:
     assert float(sharp.mean()) == pytest.approx(float(features.mean()), abs=0.1)
 
 
-def test_masks_are_the_mean_frame(clips: Clips) -> None:
-    masked = disguised(with_masks(clips, random.Random(4)), FILL)
-    before = disguised(clips, FILL)
-    changed = (masked != before).any(2)
-    assert (masked == FILL).any()
-    assert torch.equal(masked[masked != before], FILL.expand_as(masked)[masked != before])
-    assert changed.any(1).all()
-    whole = (masked == FILL).all(2).sum(1)
-    assert (whole <= disguise.MASKS * disguise.MASK_FRAMES).all()
+def test_contrast_of_time_and_of_frequency_are_two(clips: Clips) -> None:
+    over_frequency = torch.randn(1, 1, MEL_BINS, generator=torch.Generator().manual_seed(1)).expand(1, 30, -1) + 5.0
+    over_time = over_frequency[:, 0, :30, None].expand(-1, -1, MEL_BINS)
+    for features, axis in ((over_frequency, 0), (over_time, 1)):
+        along, across = np.zeros((1, 2)), np.zeros((1, 2))
+        along[0, axis], across[0, 1 - axis] = 0.7, 0.7
+        unchanged = disguise.vary_voices(features, own_voices(1, contrast=along))
+        torch.testing.assert_close(unchanged, features.contiguous())
+        assert disguise.vary_voices(features, own_voices(1, contrast=across)).std() > 1.3 * features.std()
+
+
+def test_frames_beside_silence_are_not_drawn_to_it() -> None:
+    features = torch.full((1, 20, MEL_BINS), 8.0)
+    features[:, :5] = 0.0
+    blurred = disguise.vary_voices(features, own_voices(1, contrast=np.full((1, 2), -0.7)))
+    torch.testing.assert_close(blurred, features)
+
+
+def test_a_microphone_adds_a_smooth_curve() -> None:
+    colour = np.zeros((1, disguise.COLOUR_ORDERS))
+    colour[0, 1] = 0.5
+    features = torch.full((1, 4, MEL_BINS), 6.0)
+    added = disguise.vary_voices(features, own_voices(1, colour=colour)) - features
+    expected = 0.5 * torch.cos(2 * torch.linspace(0, torch.pi, MEL_BINS))
+    torch.testing.assert_close(added, expected.expand(1, 4, -1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_masks_are_the_mean_frame(clips: Clips, kept: int) -> None:
+    """Stretches of frames (kept 0) and bands of bins (2), each alone, where they were drawn and nowhere else."""
+    drawn = with_masks(clips, random.Random(4))
+    masks = drawn.disguise.masks
+    assert masks is not None
+    masks[..., 3 - kept] = 0
+    before, masked = disguised(clips, FILL), disguised(drawn, FILL)
+    assert int(masks[..., kept + 1].max()) > 3
+    for row, was, own in zip(masked, before, masks, strict=True):
+        inside = torch.zeros_like(was, dtype=torch.bool)
+        for first, width in own[:, kept : kept + 2].tolist():
+            (inside if kept == 0 else inside.T)[first : first + width] = True
+        assert torch.equal(row[inside], FILL.expand_as(was)[inside])
+        assert torch.equal(row[~inside], was[~inside])

@@ -28,7 +28,7 @@ from duplex.model.encoder import EncoderDims
 from duplex.model.lexicon import BYTES, Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
-from duplex.train import barge_in, codec_stage, hearing_errors, reading_errors
+from duplex.train import barge_in, codec_stage, ctc_stage, hearing_errors, reading_errors
 from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import main
 from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
@@ -41,7 +41,7 @@ from duplex.train.ctc_stage import (
     spelled,
     stream_features,
 )
-from duplex.train.disguise import _warp
+from duplex.train.disguise import _warp, disguised
 from duplex.train.head_stage import PASSES, calibrate, fit
 from duplex.train.heard import dialogues_of, heard_dialogues
 from duplex.train.listen_stage import hear_like
@@ -199,6 +199,35 @@ def test_a_decoder_that_reads_symbols_goes_on_from_one_that_reads_pieces(trained
     for name, value in fresh.state_dict().items():
         reads = name.startswith(("symbol_", "layers_pre_nn"))
         torch.testing.assert_close(value, before[name] if reads else pieces.state_dict()[name])
+
+
+def test_a_run_that_goes_on_masks_with_the_mean_frame(trained, tmp_path, monkeypatch):
+    """Workers are made before the weights are loaded by the loop."""
+    work, _ = trained
+    shutil.copytree(work / "ctc", tmp_path / "ctc")
+    seen = []
+
+    def ahead(device, clips, fill):
+        seen.append(fill.clone())
+        return disguised(clips, fill)
+
+    monkeypatch.setattr(ctc_stage, "ahead", ahead)
+    monkeypatch.setattr(ctc_stage, "in_processes", lambda made, seed, workers: iter([next(made(seed))]))
+    preset, corpus = PRESETS["smoke"], load_corpus(work / "corpus" / "asr")
+    options = dataclasses.replace(preset.ctc_steps, steps=preset.ctc_steps.steps + 1)
+    model = ctc_stage.run(
+        corpus,
+        corpus[:2],
+        tmp_path / "ctc",
+        preset.encoder,
+        load_tokenizer(work / "llm"),
+        options,
+        1,
+        character_steps=0,
+    )
+    [fill] = seen
+    assert fill.abs().sum() > 0
+    assert torch.equal(fill, model.encoder.global_cmvn.mean)
 
 
 def test_a_larger_encoder_begins_by_hearing_the_same(trained):
