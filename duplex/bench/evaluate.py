@@ -17,7 +17,7 @@ from duplex.bench.conversation import ClientOptions, ConversationRefusedError
 from duplex.bench.evaluation import Evaluation, intelligibility, report, run, table
 from duplex.bench.plots import draw
 from duplex.bench.scoring import Outcome
-from duplex.bench.testset import Case, Task, check_recordings, read_cases, unannotated
+from duplex.bench.testset import FOLDERS, Case, Task, check_recordings, read_cases, task_named, unannotated
 from duplex.core.config import Eagerness
 from duplex.core.errors import ConfigError
 
@@ -37,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("folder", type=Path, help="the test set: any folders with input.wav and an annotation file")
     add("--url", default="ws://127.0.0.1:8765", help="the server (%(default)s)")
-    add("--task", choices=[task.value for task in Task], action="append", help="only this task; may be repeated")
+    add(
+        "--task", type=_task, action="append", metavar="NAME",
+        help=f"only this one of {', '.join(Task)}; may be repeated",
+    )  # fmt: skip
     add("--limit", type=int, metavar="N", help="only the first N cases of each task")
     add("--parallel", type=int, default=1, metavar="N", help="conversations at a time (%(default)s)")
     add("--eagerness", choices=[e.value for e in Eagerness], help="of the server's turn taking (its default)")
@@ -50,11 +53,18 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def chosen(cases: Sequence[Case], tasks: Sequence[str] | None, limit: int | None) -> list[Case]:
+def _task(name: str) -> Task:
+    try:
+        return task_named(name)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join([*Task, *FOLDERS])}") from None
+
+
+def chosen(cases: Sequence[Case], tasks: Sequence[Task] | None, limit: int | None) -> list[Case]:
     """The cases of these tasks, at most `limit` of each. Raises ConfigError when none is left."""
     picked: list[Case] = []
     for task in Task:
-        if tasks is None or task.value in tasks:
+        if tasks is None or task in tasks:
             picked += [case for case in cases if case.task is task][:limit]
     if not picked:
         raise ConfigError(f"the test set has no case of {', '.join(tasks or ())}")

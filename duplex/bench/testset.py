@@ -37,6 +37,17 @@ class Task(StrEnum):
     BACKGROUND = "background"
 
 
+FOLDERS = {
+    "pause_handling": Task.PAUSE,
+    "user_interruption": Task.INTERRUPTION,
+}  # named otherwise than their annotation
+
+
+def task_named(name: str) -> Task:
+    """The task whose annotation file or folder has this name. Raises ValueError."""
+    return FOLDERS.get(name) or Task(name)
+
+
 class Annotation(BaseModel):
     """One thing that happens in a recording, from `timestamp[0]` to `timestamp[1]` seconds."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from duplex.train.corpus import load_corpus
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS
 from duplex.train.scenarios import load_pools
+from duplex.train.side_by_side import run_all
 from duplex.train.voices import TRAIN_VOICES, SynthesisError, voices_of
 
 
@@ -33,6 +35,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     top.add_argument("--threads", type=int, default=0, help="torch threads (0: its own choice)")
     top.add_argument("--workers", type=int, default=0, help="processes that make data (0: none beside the training)")
+    top.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="stages of `all` at a time, as far as they don't wait for each other",
+    )
     top.add_argument("--count", type=int, default=300, help="questions of an evaluation")
     top.add_argument("--json", type=Path, default=None, help="where an evaluation writes its figures")
     return top
@@ -52,8 +61,14 @@ def main(arguments: list[str] | None = None) -> int:
         pipeline = Pipeline(
             preset, options.work, options.out, options.seed, options.device, options.start_from, options.workers
         )
-        for stage in STAGES if options.stage == "all" else [options.stage]:
-            pipeline.run(stage)
+        began = time.monotonic()
+        if options.stage == "all" and options.jobs > 1:
+            run_all(pipeline, options.jobs, options.threads)
+        else:
+            for stage in STAGES if options.stage == "all" else [options.stage]:
+                pipeline.run(stage)
+        if options.stage == "all":
+            print(f"all stages: done in {time.monotonic() - began:.0f} s")
     except (DuplexError, FileNotFoundError, SynthesisError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1

@@ -34,7 +34,20 @@ from duplex.train.tokenizer import AUDIO_START
 from duplex.train.warm_start import WarmStart
 from duplex.train.workers import in_processes
 
-STAGES = ("data", "text", "ctc", "adapter", "soup", "heard", "state", "head", "codec", "speech", "export")
+NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it begins with
+    "data": (),
+    "text": (),
+    "ctc": ("data", "text"),
+    "adapter": ("ctc",),
+    "soup": ("adapter",),
+    "heard": ("soup",),
+    "state": ("heard",),
+    "head": ("state",),
+    "codec": ("data",),
+    "speech": ("codec", "heard"),
+    "export": ("head", "speech"),
+}
+STAGES = tuple(NEEDS)
 
 
 class Pipeline:

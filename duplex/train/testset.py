@@ -33,6 +33,7 @@ from duplex.train.voices import (
 from duplex.train.world import BACKCHANNELS, Split, Turn, all_replies, sample_dialogue
 from duplex.train.world.phrasing import hesitant
 
+ALSO_NAMED = {"pause": "pause_handling", "interrupt": "user_interruption"}  # as their annotation files are
 TASKS = ("pause_handling", "turn_taking", "user_interruption", "backchannel", "background")
 GRAMMAR_SENTENCES = 20_000
 LONG_REPLY_WORDS = 11  # a reply that is still being spoken when something happens in it
@@ -277,7 +278,10 @@ def parser() -> argparse.ArgumentParser:
     add("folder", type=Path, help="where to write the test set")
     add("--count", type=int, default=50, help="cases of each task (%(default)s)")
     add("--seed", type=int, default=1)
-    add("--task", choices=TASKS, action="append", help="only this task; may be repeated")
+    add(
+        "--task", type=lambda name: ALSO_NAMED.get(name, name), choices=TASKS, action="append",
+        help="only this task; may be repeated",
+    )  # fmt: skip
     add(
         "--voices",
         choices=sorted(CASTS),

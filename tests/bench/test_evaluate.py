@@ -80,7 +80,8 @@ def test_a_server_that_breaks_off_fails_and_is_not_scored(folder, tmp_path, caps
     with StandInThread(StandInServer(BRIEF)) as server:
         breaking = threading.Timer(1.0, server.drop_connections)
         breaking.start()
-        assert main([str(folder), "--url", server.url, "--task", "interrupt", "--no-asr", "--json", str(report)]) == 1
+        asked = ["--task", "user_interruption", "--no-asr", "--json", str(report)]  # as its folder and `make` call it
+        assert main([str(folder), "--url", server.url, *asked]) == 1
         breaking.join()
     assert "user_interruption/000 failed: the connection ended" in capsys.readouterr().err
     figures = json.loads(report.read_text())
@@ -111,6 +112,14 @@ def test_recordings_without_a_known_annotation_are_named(folder, capsys):
     with StandInThread(StandInServer(BRIEF)) as server:
         assert main([str(folder), "--url", server.url, "--no-asr"]) == 0
     assert "1 recordings have no annotation" in capsys.readouterr().err
+
+
+def test_an_unknown_task_is_told_the_known_ones(folder, capsys):
+    with pytest.raises(SystemExit):
+        main([str(folder), "--task", "pauses"])
+    error = capsys.readouterr().err
+    assert "'pauses' is none of pause, turn_taking, interrupt" in error
+    assert "pause_handling" in error
 
 
 @pytest.mark.parametrize("arguments", [["--task", "pause"], ["--limit", "0"], ["--parallel", "0"]])

@@ -102,7 +102,7 @@ def test_a_generated_set_is_read_back(tmp_path):
 
 
 def test_only_some_tasks_are_made(tmp_path):
-    tasks = ["--task", "turn_taking", "--task", "pause_handling"]
+    tasks = ["--task", "turn_taking", "--task", "pause"]
     assert main([str(tmp_path / "set"), "--count", "1", "--seed", "5", *tasks]) == 0
     assert [case.task for case in read_cases(tmp_path / "set")] == [Task.PAUSE, Task.TURN_TAKING]
 

@@ -4,7 +4,9 @@ import dataclasses
 import itertools
 import json
 import math
+import multiprocessing
 import random
+import re
 import shutil
 from collections import Counter
 
@@ -55,7 +57,7 @@ from duplex.train.loop import (
     train,
     trained_weights,
 )
-from duplex.train.pipeline import STAGES, Pipeline
+from duplex.train.pipeline import NEEDS, STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset
 from duplex.train.scenarios import DONT_CARE, load_pools
 from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, decoder_loss, hidden_rows
@@ -72,8 +74,36 @@ def trained(tmp_path_factory):
     """A checkpoint of the smoke preset, from nothing."""
     work = tmp_path_factory.mktemp("work")
     out = work / "checkpoint"
-    assert main(["all", "--preset", "smoke", "--work", str(work), "--out", str(out), "--device", "cpu"]) == 0
+    asked = ["all", "--preset", "smoke", "--work", str(work), "--out", str(out), "--device", "cpu", "--jobs", "2"]
+    assert main(asked) == 0
     return work, out
+
+
+def test_stages_side_by_side_have_logs_and_wait_for_what_they_need(trained):
+    work, _ = trained
+    assert NEEDS.keys() == {path.stem for path in (work / "logs").iterdir()}
+    times = {}
+    for stage in NEEDS:
+        log = work / "logs" / f"{stage}.log"
+        assert re.search(rf"stage {stage}: done in \d+ s$", log.read_text().strip())
+        times[stage] = log.stat().st_mtime
+    assert all(times[needed] <= times[stage] for stage, needs in NEEDS.items() for needed in needs)
+
+
+def test_a_stage_that_fails_is_named_and_the_others_are_stopped(tmp_path, capsys):
+    (tmp_path / "corpus").write_text("no folder")
+    asked = ["all", "--preset", "smoke", "--work", str(tmp_path), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    assert main([*asked, "--device", "cpu"]) == 1
+    error = capsys.readouterr().err
+    assert "stage data failed" in error
+    assert "NotADirectoryError" in error
+    assert not multiprocessing.active_children()
+    assert not (tmp_path / "ctc").exists()
+
+
+def test_stages_come_after_those_they_need():
+    order = list(NEEDS)
+    assert all(order.index(needed) < order.index(stage) for stage, needs in NEEDS.items() for needed in needs)
 
 
 def test_trained_checkpoint_answers(trained):

@@ -1,0 +1,101 @@
+"""Stages that do not wait for each other, at the same time: each in a process of its own, with a log of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+
+from duplex.core.errors import DuplexError
+from duplex.train.pipeline import NEEDS, Pipeline
+
+_STOPPING_SEC = 10.0  # that a stage gets to end when another one has failed
+
+
+class StageError(DuplexError):
+    """A stage ended with an error; its log tells which."""
+
+
+def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
+    """Every stage as soon as those it needs are done, at most `jobs` at a time, the first ones first.
+
+    Output goes to `logs/STAGE.log` of the pipeline's folder. threads: of torch, each stage; 0 shares the cores out.
+
+    Raises:
+        StageError: A stage failed. The others are stopped, and go on from their last state next time.
+
+    """
+    logs = pipeline.work / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+    waiting, done = list(NEEDS), set[str]()
+    with _stages() as running:
+        while waiting or running:
+            ready = [stage for stage in waiting if done.issuperset(NEEDS[stage])]
+            for stage in ready[: jobs - len(running)]:
+                waiting.remove(stage)
+                print(f"stage {stage}: begun, {logs / stage}.log", flush=True)
+                running[stage] = _begun(pipeline, stage, logs / f"{stage}.log", threads)
+            wait([process.sentinel for process in running.values()])
+            for stage in [name for name, process in running.items() if process.exitcode is not None]:
+                code, last = running.pop(stage).exitcode, _last_line(logs / f"{stage}.log")
+                if code:
+                    raise StageError(f"stage {stage} failed, see {logs / stage}.log: {last}")
+                done.add(stage)
+                print(last, flush=True)
+
+
+@contextmanager
+def _stages() -> Iterator[dict[str, SpawnProcess]]:
+    """Running stages by name; whatever still runs at the end is stopped, with the processes that work for it."""
+    running: dict[str, SpawnProcess] = {}
+    try:
+        yield running
+    finally:
+        for process in running.values():
+            _signal(process, signal.SIGTERM)
+        until = time.monotonic() + _STOPPING_SEC
+        for process in running.values():
+            process.join(max(0.0, until - time.monotonic()))
+            _signal(process, signal.SIGKILL)
+            process.join()
+
+
+def _signal(process: SpawnProcess, number: signal.Signals) -> None:
+    """To the stage's process group, or to itself before it has made one."""
+    assert process.pid is not None
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        if process.is_alive():
+            os.kill(process.pid, number)
+
+
+def _begun(pipeline: Pipeline, stage: str, log: Path, threads: int) -> SpawnProcess:
+    process = multiprocessing.get_context("spawn").Process(target=_run, args=(pipeline, stage, log, threads))
+    process.start()
+    return process
+
+
+def _run(pipeline: Pipeline, stage: str, log: Path, threads: int) -> None:
+    """One stage, in its process, which leads a group of its own."""
+    os.setpgid(0, 0)
+    handle = log.open("w", buffering=1)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(handle.fileno(), stream.fileno())
+    torch.set_num_threads(threads)
+    pipeline.run(stage)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.split("\r")[-1] for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
