@@ -13,7 +13,7 @@ import torch
 from duplex.core.errors import DuplexError
 from duplex.train.corpus import load_corpus
 from duplex.train.pipeline import STAGES, Pipeline
-from duplex.train.presets import PRESETS
+from duplex.train.presets import PRESETS, shortened
 from duplex.train.scenarios import load_pools
 from duplex.train.side_by_side import run_all
 from duplex.train.voices import TRAIN_VOICES, SynthesisError, voices_of
@@ -30,6 +30,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--engines", nargs="+", choices=sorted({voice.engine for voice in TRAIN_VOICES}),
         help="speech engines the users' voices come from (the preset's)",
+    )  # fmt: skip
+    top.add_argument(
+        "--length", type=float, default=1.0, metavar="SHARE",
+        help="of the preset's hours of speech, steps and turns: to see in minutes how all of it works together",
     )  # fmt: skip
     top.add_argument("--seed", type=int, default=1)
     top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -58,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         preset = PRESETS[options.preset]
         if options.engines:
             preset = replace(preset, voices=voices_of(*options.engines))
+        preset = shortened(preset, options.length)
         pipeline = Pipeline(
             preset, options.work, options.out, options.seed, options.device, options.start_from, options.workers
         )

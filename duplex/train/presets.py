@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
+from duplex.core.errors import ConfigError
 from duplex.model.codec import GeneratorDims, IstftDims
 from duplex.model.encoder import DISTANCE_POSITIONS, EncoderDims
 from duplex.model.speech_decoder import SpeechDecoderDims
+from duplex.train.codec_stage import OPEN_STEPS
 from duplex.train.corpus import CLIPS_PER_SHARD
 from duplex.train.loop import LoopOptions
 from duplex.train.text_llm import TextLlmDims
 from duplex.train.voices import TRAIN_VOICES, Voice, voices_of
+
+_WARMUP_MOST = 10  # a shortened training warms up for at most one in so many of its steps
 
 
 @dataclass(frozen=True)
@@ -127,5 +132,31 @@ SMOKE = Preset(
     speech=TINY.speech,
     voices=voices_of("flite", "espeak"),
 )
+
+
+def shortened(preset: Preset, share: float) -> Preset:
+    """The same sizes and rates with a share of the hours, steps and timed turns; what is evaluated on stays as much.
+
+    The codec keeps as many steps as its codebook needs to come in. Raises ConfigError unless 0 < share <= 1.
+    """
+    if not 0.0 < share <= 1.0:
+        raise ConfigError(f"a share of a training's length is above 0 and at most 1, not {share}")
+    if share == 1.0:
+        return preset
+    changes: dict[str, Any] = {
+        name: getattr(preset, name) * share for name in ("asr_hours", "agent_hours", "split_turn_hours", "event_hours")
+    }
+    changes |= {name: round(getattr(preset, name) * share) for name in ("character_steps", "head_turns")}
+    for name in (entry.name for entry in fields(preset)):
+        options = getattr(preset, name)
+        if isinstance(options, LoopOptions):
+            least = 3 * OPEN_STEPS if name == "codec_steps" else 1
+            steps = max(round(options.steps * share), min(least, options.steps))
+            mean_over = max(0.0, 1.0 - (1.0 - options.averaging) / share) if options.averaging else 0.0
+            warmup = min(options.warmup, max(1, steps // _WARMUP_MOST))
+            changes[name] = replace(options, steps=steps, warmup=warmup, averaging=mean_over)
+    least = min(2 * OPEN_STEPS, preset.codes_fixed_after)
+    return replace(preset, codes_fixed_after=max(round(preset.codes_fixed_after * share), least), **changes)
+
 
 PRESETS = {"tiny": TINY, "smoke": SMOKE}

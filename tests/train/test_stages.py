@@ -58,7 +58,7 @@ from duplex.train.loop import (
     trained_weights,
 )
 from duplex.train.pipeline import NEEDS, STAGES, Pipeline
-from duplex.train.presets import PRESETS, Preset
+from duplex.train.presets import PRESETS, Preset, shortened
 from duplex.train.scenarios import DONT_CARE, load_pools
 from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, decoder_loss, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
@@ -99,6 +99,26 @@ def test_a_stage_that_fails_is_named_and_the_others_are_stopped(tmp_path, capsys
     assert "NotADirectoryError" in error
     assert not multiprocessing.active_children()
     assert not (tmp_path / "ctc").exists()
+
+
+def test_a_shortened_preset_keeps_sizes_and_rates():
+    tiny = PRESETS["tiny"]
+    short = shortened(tiny, 0.1)
+    assert shortened(tiny, 1.0) == tiny
+    assert short.asr_hours == pytest.approx(tiny.asr_hours / 10)
+    assert (short.test_hours, short.encoder, short.adapter_batch) == (tiny.test_hours, tiny.encoder, tiny.adapter_batch)
+    assert short.adapter_steps.steps * 10 == tiny.adapter_steps.steps
+    assert short.adapter_steps.matrix_rate == tiny.adapter_steps.matrix_rate
+    assert 1 - short.adapter_steps.averaging == pytest.approx(10 * (1 - tiny.adapter_steps.averaging))
+    assert short.character_steps * 10 == tiny.character_steps
+    shortest = shortened(tiny, 0.001)
+    assert shortest.codec_steps.steps > shortest.codes_fixed_after > OPEN_STEPS
+    assert shortest.state_steps.warmup <= shortest.state_steps.steps
+
+
+def test_a_training_of_no_length_is_refused(tmp_path, capsys):
+    assert main(["text", "--preset", "smoke", "--length", "0", "--work", str(tmp_path)]) == 1
+    assert "above 0 and at most 1" in capsys.readouterr().err
 
 
 def test_stages_come_after_those_they_need():
