@@ -10,13 +10,15 @@ from pathlib import Path
 
 import torch
 
-from duplex.core.errors import DuplexError
+from duplex.core.errors import ConfigError, DuplexError
 from duplex.train.corpus import load_corpus
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, shortened
 from duplex.train.scenarios import load_pools
 from duplex.train.side_by_side import run_all
 from duplex.train.voices import TRAIN_VOICES, SynthesisError, voices_of
+
+LENGTH_FILE = "length"  # of the folder of a run: the share of its preset's length
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     top.add_argument(
         "--length", type=float, default=1.0, metavar="SHARE",
-        help="of the preset's hours of speech, steps and turns: to see in minutes how all of it works together",
+        help="share of the preset's hours, steps and turns to run, to try everything in minutes",
     )  # fmt: skip
     top.add_argument("--seed", type=int, default=1)
     top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -51,6 +53,19 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def keep_length(work: Path, share: float) -> None:
+    """Note in `work` what share of a preset's length its trainings have. Raises ConfigError if they have another one."""
+    note = work / LENGTH_FILE
+    trained = any(work.glob("*/state.pt"))
+    kept = float(note.read_text()) if note.exists() else 1.0 if trained else share
+    if kept != share:
+        raise ConfigError(
+            f"{work} holds trainings of length {kept}: give those of length {share} a folder of their own"
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    note.write_text(f"{share}\n")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -63,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.engines:
             preset = replace(preset, voices=voices_of(*options.engines))
         preset = shortened(preset, options.length)
+        keep_length(options.work, options.length)
         pipeline = Pipeline(
             preset, options.work, options.out, options.seed, options.device, options.start_from, options.workers
         )

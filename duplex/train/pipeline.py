@@ -321,7 +321,9 @@ class Pipeline:
         path = self.work / "lexicon.json"
         if not path.exists():
             old = None if self.warm is None else self.warm.checkpoint.speech_decoder
-            (old.lexicon if old is not None and old.dims.symbols else world_lexicon()).write(path)
+            lexicon = old.lexicon if old is not None and old.dims.symbols else world_lexicon()
+            lexicon.write(path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").replace(path)
         lexicon = Lexicon.read(path)
         return replace(self.preset.decoder, symbols=lexicon.symbols), lexicon
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -18,6 +20,8 @@ import torch
 from duplex.core.errors import DuplexError
 from duplex.train.pipeline import NEEDS, Pipeline
 
+MOST_AT_A_TIME = 2  # the stages are two chains: what hears and thinks, and what speaks
+_LOOK_SEC = 1.0
 _STOPPING_SEC = 10.0  # that a stage gets to end when another one has failed
 
 
@@ -36,7 +40,7 @@ def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
     """
     logs = pipeline.work / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads or max(1, len(os.sched_getaffinity(0)) // jobs)
     waiting, done = list(NEEDS), set[str]()
     with _stages() as running:
         while waiting or running:
@@ -44,12 +48,16 @@ def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
             for stage in ready[: jobs - len(running)]:
                 waiting.remove(stage)
                 print(f"stage {stage}: begun, {logs / stage}.log", flush=True)
-                running[stage] = _begun(pipeline, stage, logs / f"{stage}.log", threads)
-            wait([process.sentinel for process in running.values()])
-            for stage in [name for name, process in running.items() if process.exitcode is not None]:
-                code, last = running.pop(stage).exitcode, _last_line(logs / f"{stage}.log")
-                if code:
+                running[stage] = begun(pipeline.run, stage, logs / f"{stage}.log", threads)
+            # What a stage has forked keeps its sentinel from telling when it is killed, so look now and then.
+            wait([process.sentinel for process in running.values()], timeout=_LOOK_SEC)
+            for stage, process in list(running.items()):
+                if process.exitcode is None:
+                    continue
+                last = _last_line(logs / f"{stage}.log")
+                if process.exitcode:
                     raise StageError(f"stage {stage} failed, see {logs / stage}.log: {last}")
+                del running[stage]
                 done.add(stage)
                 print(last, flush=True)
 
@@ -61,13 +69,18 @@ def _stages() -> Iterator[dict[str, SpawnProcess]]:
     try:
         yield running
     finally:
-        for process in running.values():
-            _signal(process, signal.SIGTERM)
-        until = time.monotonic() + _STOPPING_SEC
-        for process in running.values():
-            process.join(max(0.0, until - time.monotonic()))
-            _signal(process, signal.SIGKILL)
-            process.join()
+        stop(list(running.values()))
+
+
+def stop(stages: Sequence[SpawnProcess]) -> None:
+    """End stages and what works for them, first by asking."""
+    for process in stages:
+        _signal(process, signal.SIGTERM)
+    until = time.monotonic() + _STOPPING_SEC
+    for process in stages:
+        process.join(max(0.0, until - time.monotonic()))
+        _signal(process, signal.SIGKILL)
+        process.join()
 
 
 def _signal(process: SpawnProcess, number: signal.Signals) -> None:
@@ -80,22 +93,35 @@ def _signal(process: SpawnProcess, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
-def _begun(pipeline: Pipeline, stage: str, log: Path, threads: int) -> SpawnProcess:
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(pipeline, stage, log, threads))
+def begun(run: Callable[[str], None], stage: str, log: Path, threads: int) -> SpawnProcess:
+    """A process that does `run(stage)` with so many threads of torch; what it prints goes to the file `log`."""
+    log.write_text("")
+    process = multiprocessing.get_context("spawn").Process(target=_run, args=(run, stage, log, threads))
     process.start()
     return process
 
 
-def _run(pipeline: Pipeline, stage: str, log: Path, threads: int) -> None:
+def _run(run: Callable[[str], None], stage: str, log: Path, threads: int) -> None:
     """One stage, in its process, which leads a group of its own."""
     os.setpgid(0, 0)
-    handle = log.open("w", buffering=1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    handle = log.open("w")
     for stream in (sys.stdout, sys.stderr):
         os.dup2(handle.fileno(), stream.fileno())
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
     torch.set_num_threads(threads)
-    pipeline.run(stage)
+    run(stage)
+
+
+def _end_with_parent() -> None:
+    """A stage whose parent was killed would train on unseen, and beside the next run of itself."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)
 
 
 def _last_line(log: Path) -> str:
-    lines = [line.split("\r")[-1] for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else ""

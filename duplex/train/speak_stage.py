@@ -127,7 +127,8 @@ def prepare(
             codes = codec.codes(F.pad(audio, (0, -len(audio) % hop))[None])[0]
         spoken.append(Spoken(text, rows, codes))
     cache.parent.mkdir(parents=True, exist_ok=True)
-    torch.save([(s.text, s.hidden.half(), s.codes) for s in spoken], cache)
+    torch.save([(s.text, s.hidden.half(), s.codes) for s in spoken], cache.with_suffix(".tmp"))
+    cache.with_suffix(".tmp").replace(cache)
     return spoken
 
 

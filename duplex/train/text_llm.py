@@ -346,7 +346,11 @@ def run(
     """
     torch.manual_seed(seed)
     if not (llm_folder / "tokenizer.json").exists():
-        make_tokenizer(llm_folder, dims.vocabulary, seed)
+        unfinished = folder / "tokenizer"
+        make_tokenizer(unfinished, dims.vocabulary, seed)
+        llm_folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(unfinished.iterdir(), key=lambda path: path.name == "tokenizer.json"):
+            path.replace(llm_folder / path.name)  # the one that is asked for above is the last
     tokenizer = load_tokenizer(llm_folder)
     writer = DialogueWriter(tokenizer)
     model = new_model(dims, tokenizer)

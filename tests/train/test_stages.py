@@ -1,14 +1,20 @@
 """The whole training path in miniature: every stage runs, resumes, and the result loads and answers."""
 
+import contextlib
 import dataclasses
+import io
 import itertools
 import json
 import math
 import multiprocessing
+import os
 import random
-import re
 import shutil
+import signal
+import time
 from collections import Counter
+from multiprocessing.connection import wait
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +24,7 @@ from tokenizers import models
 from transformers import AutoModelForCausalLM
 
 from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
+from duplex.core.errors import ConfigError
 from duplex.core.types import SamplingParams
 from duplex.core.words import plain_words
 from duplex.engine.engine import TorchEngine
@@ -32,7 +39,7 @@ from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
 from duplex.train import barge_in, codec_stage, ctc_stage, hearing_errors, reading_errors
 from duplex.train.calibration import calibration, calibration_error
-from duplex.train.cli import main
+from duplex.train.cli import keep_length, main
 from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
 from duplex.train.corpus import Utterance, load_corpus
 from duplex.train.ctc_stage import (
@@ -60,6 +67,7 @@ from duplex.train.loop import (
 from duplex.train.pipeline import NEEDS, STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset, shortened
 from duplex.train.scenarios import DONT_CARE, load_pools
+from duplex.train.side_by_side import begun, stop
 from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, decoder_loss, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
@@ -75,19 +83,50 @@ def trained(tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
     out = work / "checkpoint"
     asked = ["all", "--preset", "smoke", "--work", str(work), "--out", str(out), "--device", "cpu", "--jobs", "2"]
-    assert main(asked) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(asked) == 0
+    (work / "said").write_text(said.getvalue())
     return work, out
 
 
 def test_stages_side_by_side_have_logs_and_wait_for_what_they_need(trained):
     work, _ = trained
     assert NEEDS.keys() == {path.stem for path in (work / "logs").iterdir()}
-    times = {}
-    for stage in NEEDS:
-        log = work / "logs" / f"{stage}.log"
-        assert re.search(rf"stage {stage}: done in \d+ s$", log.read_text().strip())
-        times[stage] = log.stat().st_mtime
-    assert all(times[needed] <= times[stage] for stage, needs in NEEDS.items() for needed in needs)
+    said = (work / "said").read_text()
+    began, ended = ({stage: said.index(f"stage {stage}: {what}") for stage in NEEDS} for what in ("begun", "done"))
+    assert all(ended[needed] < began[stage] for stage, needs in NEEDS.items() for needed in needs)
+    assert max(began["data"], began["text"]) < min(ended.values())
+
+
+def _forked_and_killed(stage):
+    """A stage that leaves a process behind, as workers are, and is killed."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+    print(child)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _runs(pid):
+    """Not over, nor over and only waiting to be asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_stage_that_is_killed_is_seen_and_takes_its_processes_along(tmp_path):
+    process = begun(_forked_and_killed, "data", tmp_path / "log", 1)
+    deadline = time.monotonic() + 60
+    while process.exitcode is None and time.monotonic() < deadline:
+        wait([process.sentinel], timeout=0.2)
+    assert process.exitcode == -signal.SIGKILL
+    child = int((tmp_path / "log").read_text())
+    assert _runs(child)
+    stop([process])
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(child)
 
 
 def test_a_stage_that_fails_is_named_and_the_others_are_stopped(tmp_path, capsys):
@@ -99,6 +138,16 @@ def test_a_stage_that_fails_is_named_and_the_others_are_stopped(tmp_path, capsys
     assert "NotADirectoryError" in error
     assert not multiprocessing.active_children()
     assert not (tmp_path / "ctc").exists()
+
+
+def test_trainings_of_another_length_need_a_folder_of_their_own(trained, tmp_path, capsys):
+    work, _ = trained
+    assert main(["export", "--preset", "smoke", "--length", "0.5", "--work", str(work), "--out", str(tmp_path)]) == 1
+    assert "trainings of length 1.0" in capsys.readouterr().err
+    keep_length(tmp_path / "new", 0.5)
+    keep_length(tmp_path / "new", 0.5)
+    with pytest.raises(ConfigError, match=r"length 0\.5"):
+        keep_length(tmp_path / "new", 1.0)
 
 
 def test_a_shortened_preset_keeps_sizes_and_rates():
