@@ -37,10 +37,8 @@ class Task(StrEnum):
     BACKGROUND = "background"
 
 
-FOLDERS = {
-    "pause_handling": Task.PAUSE,
-    "user_interruption": Task.INTERRUPTION,
-}  # named otherwise than their annotation
+# Folders that are named otherwise than the annotation files in them.
+FOLDERS = {"pause_handling": Task.PAUSE, "user_interruption": Task.INTERRUPTION}
 
 
 def task_named(name: str) -> Task:

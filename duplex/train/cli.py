@@ -15,7 +15,7 @@ from duplex.train.corpus import load_corpus
 from duplex.train.pipeline import STAGES, Pipeline
 from duplex.train.presets import PRESETS, shortened
 from duplex.train.scenarios import load_pools
-from duplex.train.side_by_side import run_all
+from duplex.train.side_by_side import MOST_AT_A_TIME, run_all
 from duplex.train.voices import TRAIN_VOICES, SynthesisError, voices_of
 
 LENGTH_FILE = "length"  # of the folder of a run: the share of its preset's length
@@ -42,12 +42,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--threads", type=int, default=0, help="torch threads (0: its own choice)")
     top.add_argument("--workers", type=int, default=0, help="processes that make data (0: none beside the training)")
     top.add_argument(
-        "--jobs",
-        type=int,
-        default=1,
-        metavar="N",
+        "--jobs", type=int, choices=range(1, MOST_AT_A_TIME + 1), default=1,
         help="stages of `all` at a time, as far as they don't wait for each other",
-    )
+    )  # fmt: skip
     top.add_argument("--count", type=int, default=300, help="questions of an evaluation")
     top.add_argument("--json", type=Path, default=None, help="where an evaluation writes its figures")
     return top

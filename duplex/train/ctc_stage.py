@@ -22,7 +22,7 @@ from duplex.core.words import word_errors
 from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.train.augment import augment
 from duplex.train.corpus import Utterance
-from duplex.train.disguise import AUGMENTED_SHARE, STRENGTH, Clips, ahead, features_on, placed, with_masks
+from duplex.train.disguise import AUGMENTED_SHARE, STRENGTH, Clips, features_on, made_for, placed, with_masks
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.workers import in_processes
 
@@ -213,7 +213,7 @@ def run(
 
     def made(own_seed: int) -> Iterator[tuple[Tensor | Clips, list[int], list[str]]]:
         for clips, texts in batches(corpus, BATCH_SEC, own_seed, start, max(1, workers)):
-            yield ahead(device, clips, fill), clips.encoder_frames, texts
+            yield made_for(device, clips, fill), clips.encoder_frames, texts
 
     train(
         "ctc", model, in_processes(made, seed + start, workers), loss_of, folder, options, device=device,

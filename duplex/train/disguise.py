@@ -1,6 +1,6 @@
 """Speech as another throat would say it, through a room, a line and a microphone: whole batches, on the model's device.
 
-What happens to every row is drawn where the batch is made (`drawn`); the rest is tensor work (`disguised`), on a GPU some
+What happens to every row is drawn where the batch is made (`draw_disguise`); the rest is tensor work (`disguised`), on a GPU some
 thousands of utterances a second, on a CPU as many as one by one. Noises and rooms come from torch's own generator.
 `duplex.train.augment` does the same to single recordings, and says how much of it.
 """
@@ -109,11 +109,11 @@ def placed(said: Sequence[npt.NDArray[np.int16]], strengths: Sequence[float], rn
     for row, pcm in zip(batch, rows, strict=True):
         row[: len(pcm)] = pcm
     lengths = np.array([len(row) for row in rows])
-    disguise, lengths = drawn(lengths, np.asarray(strengths, float), np.random.default_rng(rng.getrandbits(64)))
+    disguise, lengths = draw_disguise(lengths, np.asarray(strengths, float), np.random.default_rng(rng.getrandbits(64)))
     return Clips(torch.from_numpy(batch), lengths, disguise)
 
 
-def drawn(
+def draw_disguise(
     lengths: npt.NDArray[np.int64], strengths: Rows, rng: np.random.Generator
 ) -> tuple[Disguise, npt.NDArray[np.int64]]:
     """A disguise for rows of so many samples, and how many they have then."""
@@ -175,7 +175,7 @@ def _paces(frames: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArr
     return places
 
 
-def ahead(device: str, clips: Clips, fill: Tensor) -> Tensor | Clips:
+def made_for(device: str, clips: Clips, fill: Tensor) -> Tensor | Clips:
     """What is handed to a model there: on a CPU features, as workers make them; a GPU makes them faster itself."""
     return disguised(clips, fill) if device == "cpu" else clips
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from duplex.train.corpus import Utterance
-from duplex.train.disguise import Clips, ahead, features_on, placed
+from duplex.train.disguise import Clips, features_on, made_for, placed
 from duplex.train.hearing import Heard
 from duplex.train.listen_stage import ListenModel
 from duplex.train.workers import in_processes
@@ -52,10 +52,7 @@ def heard_dialogues(
             for at in range(0, len(dialogues), DIALOGUES):
                 chosen = dialogues[at : at + DIALOGUES]
                 groups = _groups(corpus, [number for dialogue in chosen for number in dialogue], rng)
-                yield (
-                    chosen,
-                    [(who, ahead(device, clips, fill), n) for who, clips, n in groups],
-                )
+                yield chosen, [(who, made_for(device, clips, fill), frames) for who, clips, frames in groups]
 
     model.eval()
     for chosen, groups in in_processes(made, seed, workers):

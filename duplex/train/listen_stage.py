@@ -27,9 +27,9 @@ from duplex.train.disguise import (
     AUGMENTED_SHARE,
     STRENGTH,
     Clips,
-    ahead,
     draw_voices,
     features_on,
+    made_for,
     placed,
     vary_voices,
     with_masks,
@@ -267,7 +267,7 @@ def clip_batches(
                 clips = with_masks(clips, rng)
             texts = [utterance.text for utterance in group]
             yield SpokenBatch(
-                ahead(device, clips, fill), clips.encoder_frames, pieces=[writer.encode(text) for text in texts],
+                made_for(device, clips, fill), clips.encoder_frames, pieces=[writer.encode(text) for text in texts],
                 characters=[characters(text) for text in texts],
             )  # fmt: skip
 

@@ -48,7 +48,7 @@ def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
             for stage in ready[: jobs - len(running)]:
                 waiting.remove(stage)
                 print(f"stage {stage}: begun, {logs / stage}.log", flush=True)
-                running[stage] = begun(pipeline.run, stage, logs / f"{stage}.log", threads)
+                running[stage] = start(pipeline.run, stage, logs / f"{stage}.log", threads)
             # What a stage has forked keeps its sentinel from telling when it is killed, so look now and then.
             wait([process.sentinel for process in running.values()], timeout=_LOOK_SEC)
             for stage, process in list(running.items()):
@@ -93,7 +93,7 @@ def _signal(process: SpawnProcess, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
-def begun(run: Callable[[str], None], stage: str, log: Path, threads: int) -> SpawnProcess:
+def start(run: Callable[[str], None], stage: str, log: Path, threads: int) -> SpawnProcess:
     """A process that does `run(stage)` with so many threads of torch; what it prints goes to the file `log`."""
     log.write_text("")
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(run, stage, log, threads))

@@ -103,7 +103,7 @@ def test_without_strength_only_voice_and_pace_vary() -> None:
 
 def test_as_many_are_disguised_as_single_recordings_are() -> None:
     before = np.full(4000, 30_000)
-    how, lengths = disguise.drawn(before, np.ones(4000), np.random.default_rng(1))
+    how, lengths = disguise.draw_disguise(before, np.ones(4000), np.random.default_rng(1))
     shares = {
         augment.SPEED_SHARE: how.speed != 1,
         augment.ROOM_SHARE: how.rt60_sec > 0,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -14,7 +15,6 @@ import signal
 import time
 from collections import Counter
 from multiprocessing.connection import wait
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ from duplex.train.loop import (
 from duplex.train.pipeline import NEEDS, STAGES, Pipeline
 from duplex.train.presets import PRESETS, Preset, shortened
 from duplex.train.scenarios import DONT_CARE, load_pools
-from duplex.train.side_by_side import begun, stop
+from duplex.train.side_by_side import start, stop
 from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, decoder_loss, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
@@ -98,35 +98,38 @@ def test_stages_side_by_side_have_logs_and_wait_for_what_they_need(trained):
     assert max(began["data"], began["text"]) < min(ended.values())
 
 
-def _forked_and_killed(stage):
-    """A stage that leaves a process behind, as workers are, and is killed."""
-    child = os.fork()
-    if child == 0:
-        time.sleep(600)
-    print(child)
+def _forked_and_killed(held, stage):
+    """A stage that leaves a process behind, as workers are, and is killed; both hold the pipe `held` open."""
+    os.open(held, os.O_WRONLY)
+    if os.fork() == 0:
+        signal.pause()
+    print("about to be killed")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _runs(pid):
-    """Not over, nor over and only waiting to be asked for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_a_stage_that_is_killed_is_seen_and_takes_its_processes_along(tmp_path):
-    process = begun(_forked_and_killed, "data", tmp_path / "log", 1)
+    os.mkfifo(tmp_path / "held")
+    reader = os.open(tmp_path / "held", os.O_RDONLY | os.O_NONBLOCK)
+    process = start(functools.partial(_forked_and_killed, tmp_path / "held"), "data", tmp_path / "log", 1)
     deadline = time.monotonic() + 60
     while process.exitcode is None and time.monotonic() < deadline:
         wait([process.sentinel], timeout=0.2)
     assert process.exitcode == -signal.SIGKILL
-    child = int((tmp_path / "log").read_text())
-    assert _runs(child)
+    assert "about to be killed" in (tmp_path / "log").read_text()
+    with pytest.raises(BlockingIOError):  # what the stage forked still holds the pipe
+        os.read(reader, 1)
     stop([process])
-    while _runs(child) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _runs(child)
+    assert wait([reader], timeout=60) == [reader]
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "3", "two"])
+def test_more_stages_at_a_time_than_can_be_are_refused(jobs, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["all", "--preset", "smoke", "--jobs", jobs, "--work", str(tmp_path)])
+    assert "--jobs" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_stage_that_fails_is_named_and_the_others_are_stopped(tmp_path, capsys):
@@ -306,11 +309,11 @@ def test_a_run_that_goes_on_masks_with_the_mean_frame(trained, tmp_path, monkeyp
     shutil.copytree(work / "ctc", tmp_path / "ctc")
     seen = []
 
-    def ahead(device, clips, fill):
+    def made_for(device, clips, fill):
         seen.append(fill.clone())
         return disguised(clips, fill)
 
-    monkeypatch.setattr(ctc_stage, "ahead", ahead)
+    monkeypatch.setattr(ctc_stage, "made_for", made_for)
     monkeypatch.setattr(ctc_stage, "in_processes", lambda made, seed, workers: iter([next(made(seed))]))
     preset, corpus = PRESETS["smoke"], load_corpus(work / "corpus" / "asr")
     options = dataclasses.replace(preset.ctc_steps, steps=preset.ctc_steps.steps + 1)
