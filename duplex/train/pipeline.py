@@ -30,7 +30,7 @@ from duplex.train.pronunciation import world_lexicon
 from duplex.train.scenarios import ClipPools, load_pools
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter, write_out_attention
-from duplex.train.tokenizer import AUDIO_START
+from duplex.train.tokenizer import AUDIO_START, copy_tokenizer
 from duplex.train.warm_start import WarmStart
 from duplex.train.workers import in_processes
 
@@ -44,7 +44,7 @@ NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it b
     "state": ("heard",),
     "head": ("state",),
     "codec": ("data",),
-    "speech": ("codec", "heard"),
+    "speech": ("codec", "text"),
     "export": ("head", "speech"),
 }
 STAGES = tuple(NEEDS)
@@ -73,7 +73,8 @@ class Pipeline:
         self.seed = seed
         self.device = device
         self.workers = workers
-        self.llm_folder = work / "llm"
+        self.llm_folder = work / "llm"  # tokenizer, and the LLM of stage `text`
+        self.heard_llm_folder = work / "heard" / "llm"  # the one that goes into the checkpoint
         self.warm = None if start_from is None else WarmStart(start_from)
 
     def run(self, stage: str) -> None:
@@ -138,7 +139,7 @@ class Pipeline:
     def text(self) -> None:
         """Tokenizer and text LLM."""
         if self.warm is not None:
-            self.warm.tokenizer(self.llm_folder)
+            copy_tokenizer(self.warm.folder / "llm", self.llm_folder)
         text_llm.run(
             self.work / "text_llm", self.llm_folder, self.preset.llm, self.preset.text_steps, self.seed,
             device=self.device, workers=self.workers, start_from=fresh if self.warm is None else self.warm.text,
@@ -194,15 +195,16 @@ class Pipeline:
         def go_on(llm: Any) -> None:
             _restore(llm, self.work / "text_llm")
 
+        copy_tokenizer(self.llm_folder, self.heard_llm_folder)
         text_llm.run(
-            self.work / "heard", self.llm_folder, self.preset.llm, self.preset.heard_steps, self.seed,
+            self.work / "heard", self.heard_llm_folder, self.preset.llm, self.preset.heard_steps, self.seed,
             device=self.device, workers=self.workers, start_from=go_on,
             heard=lambda seed: heard_dialogues(model, corpus, seed, self.workers),
         )  # fmt: skip
 
     def state(self) -> None:
         """State head, prompt embeddings and the adapter's rest on timed turns; all others stand still."""
-        model, writer = self._listen_model("soup")
+        model, writer = self._listen_model("soup", self.heard_llm_folder)
         pools = self._pools()
         listen_stage.run(
             model, writer,
@@ -219,7 +221,7 @@ class Pipeline:
         folder = self.work / "head"
         if (folder / "state.pt").exists():
             return
-        model, writer = self._listen_model("state")
+        model, writer = self._listen_model("state", self.heard_llm_folder)
 
         def read(pools: ClipPools, turns: int, file: Path) -> head_stage.Read:
             def made(seed: int) -> Iterator[listen_stage.SpokenBatch]:
@@ -257,8 +259,8 @@ class Pipeline:
         )  # fmt: skip
 
     def speech(self) -> None:
-        """Speech decoder on the agent's voice."""
-        llm, writer = self._llm()
+        """Speech decoder on the agent's voice, and on what the LLM of stage `text` thinks of what is said."""
+        llm, writer = self._llm(self.llm_folder)
         items = speak_stage.prepare(
             load_corpus(self.corpus("agent")), self._codec(), llm, writer, self.work / "speech" / "items.pt", self.seed
         )
@@ -269,12 +271,12 @@ class Pipeline:
 
     def export(self) -> None:
         """Write the checkpoint."""
-        listen, _ = self._listen_model("head")
+        listen, _ = self._listen_model("head", self.heard_llm_folder)
         decoder = SpeechDecoder(*self._decoder())
         _restore(decoder, self.work / "speech")
         settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]
         export(
-            listen, decoder, self._codec(), self.llm_folder, settings, self.out,
+            listen, decoder, self._codec(), self.heard_llm_folder, settings, self.out,
             eight_bit=self.preset.eight_bit,
         )  # fmt: skip
 
@@ -283,19 +285,24 @@ class Pipeline:
             raise FileNotFoundError(f"{self.llm_folder} holds no tokenizer: run the stage 'text' first")
         return load_tokenizer(self.llm_folder)
 
-    def _llm(self) -> tuple[Any, DialogueWriter]:
+    def _llm(self, folder: Path) -> tuple[Any, DialogueWriter]:
         from transformers import AutoModelForCausalLM
 
         tokenizer = self._tokenizer()
-        llm: Any = AutoModelForCausalLM.from_pretrained(self.llm_folder, dtype=torch.float32)
+        if not (folder / "config.json").is_file():
+            stage = "heard" if folder == self.heard_llm_folder else "text"
+            raise FileNotFoundError(f"{folder} holds no LLM: run the stage '{stage}' first")
+        llm: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         llm.to(self.device).eval()
         write_out_attention(llm, self.device)
         llm.requires_grad_(False)
         return llm, DialogueWriter(tokenizer)
 
-    def _listen_model(self, stage: str) -> tuple[ListenModel, DialogueWriter]:
-        """The listening half as `stage` left it ("ctc": with a fresh adapter and head)."""
-        llm, writer = self._llm()
+    def _listen_model(self, stage: str, llm_folder: Path | None = None) -> tuple[ListenModel, DialogueWriter]:
+        """The listening half as `stage` left it ("ctc": with a fresh adapter and head), around the LLM of stage `text`
+        or the one in `llm_folder`.
+        """
+        llm, writer = self._llm(llm_folder or self.llm_folder)
         ctc = CtcModel(self.preset.encoder, len(self._tokenizer()))
         dims = AdapterDims(
             self.preset.encoder.dim,

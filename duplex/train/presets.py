@@ -134,29 +134,41 @@ SMOKE = Preset(
 )
 
 
+# What does not come in from nothing in less, however short the rest of a training is.
+_LEAST_STEPS = {"ctc_steps": 3500, "state_steps": 500, "codec_steps": 10 * OPEN_STEPS, "decoder_steps": 1200}
+_LEAST = {"character_steps": 2200, "codes_fixed_after": 3 * OPEN_STEPS, "head_turns": 6000}
+_LEAST_HOURS = {"agent_hours": 4.0, "split_turn_hours": 0.5, "event_hours": 0.3}  # less is known by heart
+
+
 def shortened(preset: Preset, share: float) -> Preset:
     """The same sizes and rates with a share of the hours, steps and timed turns; what is evaluated on stays as much.
 
-    The codec keeps as many steps as its codebook needs to come in. Raises ConfigError unless 0 < share <= 1.
+    Some stages keep as many steps as they need to come in. No soup is made of a short training: one run of `adapter` has
+    all the steps of its ingredients. Raises ConfigError unless 0 < share <= 1.
     """
     if not 0.0 < share <= 1.0:
         raise ConfigError(f"a share of a training's length is above 0 and at most 1, not {share}")
     if share == 1.0:
         return preset
-    changes: dict[str, Any] = {
-        name: getattr(preset, name) * share for name in ("asr_hours", "agent_hours", "split_turn_hours", "event_hours")
-    }
-    changes |= {name: round(getattr(preset, name) * share) for name in ("character_steps", "head_turns")}
+    changes: dict[str, Any] = {"asr_hours": preset.asr_hours * share}
+    for name, hours in _LEAST_HOURS.items():
+        asked = getattr(preset, name)
+        changes[name] = max(asked * share, min(hours, asked))
+    for name, least in _LEAST.items():
+        asked = getattr(preset, name)
+        changes[name] = max(round(asked * share), min(least, asked))
+    ingredients = preset.soup_runs * preset.soup_steps.steps
+    adapter_steps = replace(preset.adapter_steps, steps=preset.adapter_steps.steps + ingredients)
+    preset = replace(preset, adapter_steps=adapter_steps, soup_runs=0)
     for name in (entry.name for entry in fields(preset)):
         options = getattr(preset, name)
         if isinstance(options, LoopOptions):
-            least = 3 * OPEN_STEPS if name == "codec_steps" else 1
-            steps = max(round(options.steps * share), min(least, options.steps))
-            mean_over = max(0.0, 1.0 - (1.0 - options.averaging) / share) if options.averaging else 0.0
+            least = min(_LEAST_STEPS.get(name, 1), options.steps)
+            steps = max(round(options.steps * share), least)
+            mean_over = max(0.0, 1.0 - (1.0 - options.averaging) * options.steps / steps) if options.averaging else 0.0
             warmup = min(options.warmup, max(1, steps // _WARMUP_MOST))
             changes[name] = replace(options, steps=steps, warmup=warmup, averaging=mean_over)
-    least = min(2 * OPEN_STEPS, preset.codes_fixed_after)
-    return replace(preset, codes_fixed_after=max(round(preset.codes_fixed_after * share), least), **changes)
+    return replace(preset, **changes)
 
 
 PRESETS = {"tiny": TINY, "smoke": SMOKE}

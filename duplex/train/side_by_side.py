@@ -24,15 +24,26 @@ MOST_AT_A_TIME = 2  # the stages are two chains: what hears and thinks, and what
 _LOOK_SEC = 1.0
 _STOPPING_SEC = 10.0  # that a stage gets to end when another one has failed
 
+_CONTEXT = multiprocessing.get_context("spawn")
+
 
 class StageError(DuplexError):
     """A stage ended with an error; its log tells which."""
 
 
+class MoreThreads:
+    """How many threads of torch a stage takes once nothing runs beside it any more, and whether it is `now`."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.now = _CONTEXT.Event()
+
+
 def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
     """Every stage as soon as those it needs are done, at most `jobs` at a time, the first ones first.
 
-    Output goes to `logs/STAGE.log` of the pipeline's folder. threads: of torch, each stage; 0 shares the cores out.
+    Output goes to `logs/STAGE.log` of the pipeline's folder. threads: of torch, each stage; 0 shares the cores out. A
+    stage that all others wait for gets the threads of all jobs.
 
     Raises:
         StageError: A stage failed. The others are stopped, and go on from their last state next time.
@@ -42,13 +53,16 @@ def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
     logs.mkdir(parents=True, exist_ok=True)
     threads = threads or max(1, len(os.sched_getaffinity(0)) // jobs)
     waiting, done = list(NEEDS), set[str]()
+    more = {stage: MoreThreads(jobs * threads) for stage in NEEDS}
     with _stages() as running:
         while waiting or running:
             ready = [stage for stage in waiting if done.issuperset(NEEDS[stage])]
             for stage in ready[: jobs - len(running)]:
                 waiting.remove(stage)
                 print(f"stage {stage}: begun, {logs / stage}.log", flush=True)
-                running[stage] = start(pipeline.run, stage, logs / f"{stage}.log", threads)
+                running[stage] = start(pipeline.run, stage, logs / f"{stage}.log", threads, more[stage])
+            if len(running) == 1:
+                more[next(iter(running))].now.set()
             # What a stage has forked keeps its sentinel from telling when it is killed, so look now and then.
             wait([process.sentinel for process in running.values()], timeout=_LOOK_SEC)
             for stage, process in list(running.items()):
@@ -93,15 +107,17 @@ def _signal(process: SpawnProcess, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
-def start(run: Callable[[str], None], stage: str, log: Path, threads: int) -> SpawnProcess:
+def start(
+    run: Callable[[str], None], stage: str, log: Path, threads: int, more: MoreThreads | None = None
+) -> SpawnProcess:
     """A process that does `run(stage)` with so many threads of torch; what it prints goes to the file `log`."""
     log.write_text("")
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(run, stage, log, threads))
+    process = _CONTEXT.Process(target=_run, args=(run, stage, log, threads, more))
     process.start()
     return process
 
 
-def _run(run: Callable[[str], None], stage: str, log: Path, threads: int) -> None:
+def _run(run: Callable[[str], None], stage: str, log: Path, threads: int, more: MoreThreads | None) -> None:
     """One stage, in its process, which leads a group of its own."""
     os.setpgid(0, 0)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -111,7 +127,16 @@ def _run(run: Callable[[str], None], stage: str, log: Path, threads: int) -> Non
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
     torch.set_num_threads(threads)
+    if more is not None:
+        # Every thread has a number of its own, so it is changed in the one that trains: handlers run in the main thread.
+        signal.signal(signal.SIGUSR1, lambda *_: torch.set_num_threads(more.threads))
+        threading.Thread(target=_wait_for_more, args=(more,), daemon=True).start()
     run(stage)
+
+
+def _wait_for_more(more: MoreThreads) -> None:
+    more.now.wait()
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
 def _end_with_parent() -> None:

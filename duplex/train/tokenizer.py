@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,16 @@ SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", BLANK, AUDIO_START, "
 ROLE = "You are a friendly voice assistant."
 WORD_START = "\u2581"  # of a piece that begins a word
 VOCABULARY_ROUNDS = 6  # in which frequent words take the places of rare pieces; the last ones change little
+
+FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Take over a tokenizer from one LLM's folder into another's, where token ids are to mean the same."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if (source / name).is_file():
+            shutil.copy(source / name, target / name)
 
 
 def make_tokenizer(folder: Path, vocabulary: int, seed: int, *, dialogues: int = 30_000) -> None:

@@ -6,7 +6,6 @@ LLM or encoder; a tokenizer or size that differs otherwise is an error that name
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +21,6 @@ from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer
 from duplex.train.ctc_stage import CtcModel
 from duplex.train.listen_stage import ListenModel
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-
 
 class WarmStart:
     """The weights of the checkpoint in `folder`, copied into fresh modules. Raises CheckpointError where unfit."""
@@ -35,13 +32,6 @@ class WarmStart:
     def checkpoint(self) -> DuplexModel:
         """All of it, float32, on the CPU."""
         return load_checkpoint(self.folder, None)
-
-    def tokenizer(self, llm_folder: Path) -> None:
-        """Take over the tokenizer: token ids must mean the same."""
-        llm_folder.mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER_FILES:
-            if (self.folder / "llm" / name).is_file():
-                shutil.copy(self.folder / "llm" / name, llm_folder / name)
 
     def text(self, model: Any) -> None:
         """The text LLM, float32. Where only the new one ties its embeddings, those that are read are kept.
