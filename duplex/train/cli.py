@@ -13,12 +13,12 @@ import torch
 from duplex.core.errors import ConfigError, DuplexError
 from duplex.train.corpus import load_corpus
 from duplex.train.pipeline import STAGES, Pipeline
-from duplex.train.presets import PRESETS, shortened
+from duplex.train.presets import PRESETS, shortened, with_larger_batches
 from duplex.train.scenarios import load_pools
 from duplex.train.side_by_side import MOST_AT_A_TIME, run_all
 from duplex.train.voices import TRAIN_VOICES, SynthesisError, voices_of
 
-LENGTH_FILE = "length"  # of the folder of a run: the share of its preset's length
+LENGTH_FILE = "length"  # of the folder of a run: the share of its preset's length, and how large its batches are
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +37,10 @@ def parser() -> argparse.ArgumentParser:
         "--length", type=float, default=1.0, metavar="SHARE",
         help="share of the preset's hours, steps and turns to run, to try everything in minutes",
     )  # fmt: skip
+    top.add_argument(
+        "--batches", type=int, default=1, metavar="N",
+        help="times as large batches in as many times fewer steps, for a GPU",
+    )  # fmt: skip
     top.add_argument("--seed", type=int, default=1)
     top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     top.add_argument("--threads", type=int, default=0, help="torch threads (0: its own choice)")
@@ -50,17 +54,21 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def keep_length(work: Path, share: float) -> None:
-    """Note in `work` what share of a preset's length its trainings have. Raises ConfigError if they have another one."""
-    note = work / LENGTH_FILE
+def keep_length(work: Path, share: float, batches: int = 1) -> None:
+    """Note in `work` how long its trainings are and how large their batches. Raises ConfigError if they are others."""
+
+    def noted(share: float, batches: int) -> str:
+        return f"{share}" if batches == 1 else f"{share}, batches times {batches}"
+
+    note, asked = work / LENGTH_FILE, noted(share, batches)
     trained = any(work.glob("*/state.pt"))
-    kept = float(note.read_text()) if note.exists() else 1.0 if trained else share
-    if kept != share:
+    kept = note.read_text().strip() if note.exists() else noted(1.0, 1) if trained else asked
+    if kept != asked:
         raise ConfigError(
-            f"{work} holds trainings of length {kept}: give those of length {share} a folder of their own"
+            f"{work} holds trainings of length {kept}: give those of length {asked} a folder of their own"
         )
     work.mkdir(parents=True, exist_ok=True)
-    note.write_text(f"{share}\n")
+    note.write_text(f"{asked}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,8 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
         preset = PRESETS[options.preset]
         if options.engines:
             preset = replace(preset, voices=voices_of(*options.engines))
-        preset = shortened(preset, options.length)
-        keep_length(options.work, options.length)
+        preset = with_larger_batches(shortened(preset, options.length), options.batches)
+        keep_length(options.work, options.length, options.batches)
         pipeline = Pipeline(
             preset, options.work, options.out, options.seed, options.device, options.start_from, options.workers
         )

@@ -29,7 +29,8 @@ from duplex.train.workers import in_processes
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz'"
 BLANK_ID = 0  # CTC blank; characters and pieces follow from 1
 CHARACTER_WEIGHT = 0.3  # beside 1 for pieces
-CLEAN_STEPS = 400
+BLOCK = 256  # utterances of which batches of similar length are made
+CLEAN_BATCHES = 400  # before augmentation begins to come in
 BATCH_SEC = 30.0  # of speech
 MASKED_SHARE = 0.3  # of the batches
 
@@ -116,28 +117,29 @@ def set_cmvn(encoder: SpeechEncoder, corpus: Sequence[Utterance], rng: random.Ra
 
 
 def batches(
-    corpus: Sequence[Utterance], seconds: float, seed: int, start: int = 0, stride: int = 1
+    corpus: Sequence[Utterance], seed: int, start: int = 0, stride: int = 1, batch_scale: int = 1
 ) -> Iterator[tuple[Clips, list[str]]]:
-    """Endless batches of about `seconds` of audio, and what is said in each.
+    """Endless batches of about BATCH_SEC times `batch_scale` of audio, and what is said in each.
 
-    The first CLEAN_STEPS batches are not augmented, the next as many more and more; `start`: batches already seen, of
-    which each of these counts for `stride`, as so many processes make them.
+    The speech of the first CLEAN_BATCHES of that many seconds is not augmented, of the next as many more and more;
+    `start`: batches already seen, of which each of these counts for `stride`, as so many processes make them.
     """
+    clean = CLEAN_BATCHES / batch_scale
     rng = random.Random(seed)
     order = list(range(len(corpus)))
     made = start
     while True:
         rng.shuffle(order)
-        for at in range(0, len(order), 256):
-            block = sorted(order[at : at + 256], key=lambda i: len(corpus[i].pcm))
+        for at in range(0, len(order), BLOCK * batch_scale):
+            block = sorted(order[at : at + BLOCK * batch_scale], key=lambda i: len(corpus[i].pcm))
             groups: list[list[int]] = [[]]
             for index in block:
-                if (len(groups[-1]) + 1) * (len(corpus[index].pcm) / 16000 + 1.2) > seconds:
+                if (len(groups[-1]) + 1) * (len(corpus[index].pcm) / 16000 + 1.2) > BATCH_SEC * batch_scale:
                     groups.append([])
                 groups[-1].append(index)
             rng.shuffle(groups)
             for group in (g for g in groups if g):
-                ramp = min(1.0, max(0.0, (made - CLEAN_STEPS) / CLEAN_STEPS))
+                ramp = min(1.0, max(0.0, (made - clean) / clean))
                 made += stride
                 strengths = [ramp * STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
                 clips = placed([corpus[i].pcm for i in group], strengths, rng)
@@ -177,6 +179,7 @@ def run(
     device: str = "cpu",
     workers: int = 0,
     start_from: Callable[[CtcModel], None] = fresh,
+    batch_scale: int = 1,
 ) -> CtcModel:
     """Train, in the first `character_steps` on characters alone; `held_out` is scored every 500 steps."""
     torch.manual_seed(seed)
@@ -212,7 +215,7 @@ def run(
         return dict(zip(("wer_characters", "wer_pieces"), rates, strict=True))
 
     def made(own_seed: int) -> Iterator[tuple[Tensor | Clips, list[int], list[str]]]:
-        for clips, texts in batches(corpus, BATCH_SEC, own_seed, start, max(1, workers)):
+        for clips, texts in batches(corpus, own_seed, start, max(1, workers), batch_scale):
             yield made_for(device, clips, fill), clips.encoder_frames, texts
 
     train(

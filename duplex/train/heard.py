@@ -39,9 +39,10 @@ def dialogues_of(corpus: Sequence[Utterance]) -> list[list[int]]:
 
 
 def heard_dialogues(
-    model: ListenModel, corpus: Sequence[Utterance], seed: int, workers: int = 0
+    model: ListenModel, corpus: Sequence[Utterance], seed: int, workers: int = 0, batch_scale: int = 1
 ) -> Iterator[Sequence[Heard]]:
     """The corpus's dialogues without end, in a new order and disturbed in new ways each time round."""
+    together = DIALOGUES * batch_scale
     dialogues = dialogues_of(corpus)
     device, fill = model.encoder.global_cmvn.mean.device.type, model.encoder.global_cmvn.mean.cpu()
 
@@ -49,9 +50,10 @@ def heard_dialogues(
         rng = random.Random(own_seed)
         while True:
             rng.shuffle(dialogues)
-            for at in range(0, len(dialogues), DIALOGUES):
-                chosen = dialogues[at : at + DIALOGUES]
-                groups = _groups(corpus, [number for dialogue in chosen for number in dialogue], rng)
+            for at in range(0, len(dialogues), together):
+                chosen = dialogues[at : at + together]
+                numbers = [number for dialogue in chosen for number in dialogue]
+                groups = _groups(corpus, numbers, HEARD_BATCH * batch_scale, rng)
                 yield chosen, [(who, made_for(device, clips, fill), frames) for who, clips, frames in groups]
 
     model.eval()
@@ -62,12 +64,12 @@ def heard_dialogues(
 
 
 def _groups(
-    corpus: Sequence[Utterance], numbers: Sequence[int], rng: random.Random
+    corpus: Sequence[Utterance], numbers: Sequence[int], size: int, rng: random.Random
 ) -> Iterator[tuple[list[int], Clips, list[int]]]:
-    """Clips, disguised each in its own way, those of similar length together."""
+    """Clips, disguised each in its own way, `size` of similar length together."""
     order = sorted(numbers, key=lambda number: len(corpus[number].pcm))
-    for at in range(0, len(order), HEARD_BATCH):
-        group = order[at : at + HEARD_BATCH]
+    for at in range(0, len(order), size):
+        group = order[at : at + size]
         clips = placed([corpus[i].pcm for i in group], [float(rng.random() > CLEAN_SHARE) for _ in group], rng)
         yield group, clips, clips.encoder_frames
 

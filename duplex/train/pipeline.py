@@ -143,6 +143,7 @@ class Pipeline:
         text_llm.run(
             self.work / "text_llm", self.llm_folder, self.preset.llm, self.preset.text_steps, self.seed,
             device=self.device, workers=self.workers, start_from=fresh if self.warm is None else self.warm.text,
+            batch_scale=self.preset.batch_scale,
         )  # fmt: skip
 
     def ctc(self) -> None:
@@ -152,6 +153,7 @@ class Pipeline:
             self.work / "ctc", self.preset.encoder, self._tokenizer(), self.preset.ctc_steps, self.seed,
             character_steps=self.preset.character_steps if self.warm is None else 0, device=self.device,
             workers=self.workers, start_from=fresh if self.warm is None else self.warm.ctc,
+            batch_scale=self.preset.batch_scale,
         )  # fmt: skip
 
     def adapter(self) -> None:
@@ -177,11 +179,10 @@ class Pipeline:
         """One run of what turns speech into pieces, on from what `before` left."""
         model, writer = self._listen_model(before)
         corpus, fill = load_corpus(self.corpus("asr")), model.encoder.global_cmvn.mean.cpu()
+        size = self.preset.adapter_batch * self.preset.batch_scale
         listen_stage.run(
             model, writer,
-            lambda number: listen_stage.clip_batches(
-                corpus, writer, self.preset.adapter_batch, number, self.device, fill
-            ),
+            lambda number: listen_stage.clip_batches(corpus, writer, size, number, self.device, fill),
             self.work / name, options, name=name, seed=seed,
             trained=(model.encoder, model.heads.characters, *model.adapter.piece_parts()), with_llm=False,
             device=self.device, workers=self.workers,
@@ -199,18 +200,17 @@ class Pipeline:
         text_llm.run(
             self.work / "heard", self.heard_llm_folder, self.preset.llm, self.preset.heard_steps, self.seed,
             device=self.device, workers=self.workers, start_from=go_on,
-            heard=lambda seed: heard_dialogues(model, corpus, seed, self.workers),
+            heard=lambda seed: heard_dialogues(model, corpus, seed, self.workers, self.preset.batch_scale),
+            batch_scale=self.preset.batch_scale,
         )  # fmt: skip
 
     def state(self) -> None:
         """State head, prompt embeddings and the adapter's rest on timed turns; all others stand still."""
         model, writer = self._listen_model("soup", self.heard_llm_folder)
-        pools = self._pools()
+        pools, size = self._pools(), self.preset.state_batch * self.preset.batch_scale
         listen_stage.run(
             model, writer,
-            lambda number: listen_stage.spoken_batches(
-                state_items(pools, writer, number), self.preset.state_batch, number
-            ),
+            lambda number: listen_stage.spoken_batches(state_items(pools, writer, number), size, number),
             self.work / "state", self.preset.state_steps, name="state", seed=self.seed,
             trained=(model.prompt_embeddings, model.state_head, *model.adapter.rest_parts()), with_llm=True,
             device=self.device, workers=self.workers,
@@ -267,6 +267,7 @@ class Pipeline:
         speak_stage.run(
             items, llm, writer.encode, self.work / "speech", *self._decoder(), self.preset.decoder_steps, self.seed,
             device=self.device, start_from=fresh if self.warm is None else self.warm.decoder,
+            batch_scale=self.preset.batch_scale,
         )  # fmt: skip
 
     def export(self) -> None:

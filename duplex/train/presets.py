@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -47,6 +48,7 @@ class Preset:
     decoder_steps: LoopOptions
     adapter_batch: int = 16
     state_batch: int = 16
+    batch_scale: int = 1  # times these, and what other stages learn from in a step
     shard_clips: int = CLIPS_PER_SHARD
     adapter_kernel: int = 5
     eight_bit: bool = True  # how the checkpoint's matrices are stored
@@ -135,8 +137,15 @@ SMOKE = Preset(
 
 
 # What does not come in from nothing in less, however short the rest of a training is.
-_LEAST_STEPS = {"ctc_steps": 3500, "state_steps": 500, "codec_steps": 10 * OPEN_STEPS, "decoder_steps": 1200}
-_LEAST = {"character_steps": 2200, "codes_fixed_after": 3 * OPEN_STEPS, "head_turns": 6000}
+_LEAST_STEPS = {
+    "ctc_steps": 1500,
+    "character_steps": 500,
+    "state_steps": 500,
+    "codec_steps": 10 * OPEN_STEPS,
+    "codes_fixed_after": 3 * OPEN_STEPS,
+    "decoder_steps": 1200,
+}
+_LEAST_HEAD_TURNS = 6000
 _LEAST_HOURS = {"agent_hours": 4.0, "split_turn_hours": 0.5, "event_hours": 0.3}  # less is known by heart
 
 
@@ -154,20 +163,44 @@ def shortened(preset: Preset, share: float) -> Preset:
     for name, hours in _LEAST_HOURS.items():
         asked = getattr(preset, name)
         changes[name] = max(asked * share, min(hours, asked))
-    for name, least in _LEAST.items():
-        asked = getattr(preset, name)
-        changes[name] = max(round(asked * share), min(least, asked))
+    changes["head_turns"] = max(round(preset.head_turns * share), min(_LEAST_HEAD_TURNS, preset.head_turns))
     ingredients = preset.soup_runs * preset.soup_steps.steps
     adapter_steps = replace(preset.adapter_steps, steps=preset.adapter_steps.steps + ingredients)
     preset = replace(preset, adapter_steps=adapter_steps, soup_runs=0)
+    return replace(_with_steps(preset, share, _LEAST_STEPS), **changes)
+
+
+def with_larger_batches(preset: Preset, scale: int) -> Preset:
+    """Batches that are `scale` times as large, as many times fewer steps and the same rates, for a GPU that is idle else.
+
+    The codec, whose codebook counts what a batch uses of it, keeps its own. Raises ConfigError unless 1 <= scale.
+    """
+    if scale < 1:
+        raise ConfigError(f"batches are at least as large as the preset's, not {scale} times")
+    return replace(
+        _with_steps(preset, 1 / scale, {}),
+        batch_scale=preset.batch_scale * scale,
+        codec_steps=preset.codec_steps,
+        codes_fixed_after=preset.codes_fixed_after,
+    )
+
+
+def _with_steps(preset: Preset, share: float, least: Mapping[str, int]) -> Preset:
+    """A share of all steps, but of some at least so many; means of weights are over the same share of them."""
+
+    def fewer(name: str, steps: int) -> int:
+        return max(round(steps * share), min(least.get(name, 1), steps))
+
+    changes: dict[str, Any] = {}
     for name in (entry.name for entry in fields(preset)):
         options = getattr(preset, name)
         if isinstance(options, LoopOptions):
-            least = min(_LEAST_STEPS.get(name, 1), options.steps)
-            steps = max(round(options.steps * share), least)
+            steps = fewer(name, options.steps)
             mean_over = max(0.0, 1.0 - (1.0 - options.averaging) * options.steps / steps) if options.averaging else 0.0
             warmup = min(options.warmup, max(1, steps // _WARMUP_MOST))
             changes[name] = replace(options, steps=steps, warmup=warmup, averaging=mean_over)
+    for name in ("character_steps", "codes_fixed_after"):
+        changes[name] = fewer(name, getattr(preset, name))
     return replace(preset, **changes)
 
 

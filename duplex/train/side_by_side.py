@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -62,7 +62,7 @@ def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
                 print(f"stage {stage}: begun, {logs / stage}.log", flush=True)
                 running[stage] = start(pipeline.run, stage, logs / f"{stage}.log", threads, more[stage])
             if len(running) == 1:
-                more[next(iter(running))].now.set()
+                _run_alone(next(iter(running)), more)
             # What a stage has forked keeps its sentinel from telling when it is killed, so look now and then.
             wait([process.sentinel for process in running.values()], timeout=_LOOK_SEC)
             for stage, process in list(running.items()):
@@ -74,6 +74,13 @@ def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
                 del running[stage]
                 done.add(stage)
                 print(last, flush=True)
+
+
+def _run_alone(stage: str, more: Mapping[str, MoreThreads]) -> None:
+    """All others wait for this one."""
+    if not more[stage].now.is_set():
+        print(f"stage {stage}: alone now, with {more[stage].threads} threads", flush=True)
+        more[stage].now.set()
 
 
 @contextmanager

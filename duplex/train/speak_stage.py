@@ -25,6 +25,7 @@ from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import Dialogue, Turn, sample_dialogue
 
 CODES_PER_BATCH = 4500
+BLOCK = 512  # clips of which batches of similar length are made
 # Against exposure bias, codes that are fed back are replaced: by any others,
 CORRUPTED_CODES = 0.05
 # and in some batches by what the decoder itself would have said (scheduled sampling in two passes, Mihaylova and
@@ -132,17 +133,17 @@ def prepare(
     return spoken
 
 
-def batches(items: Sequence[Spoken], codes_per_batch: int, seed: int) -> Iterator[list[Spoken]]:
-    """Endless batches of clips of similar length, about `codes_per_batch` codes each."""
+def batches(items: Sequence[Spoken], seed: int, batch_scale: int = 1) -> Iterator[list[Spoken]]:
+    """Endless batches of clips of similar length, about CODES_PER_BATCH times `batch_scale` codes each."""
     rng = random.Random(seed)
     order = list(items)
     while True:
         rng.shuffle(order)
-        for at in range(0, len(order), 512):
-            block = sorted(order[at : at + 512], key=lambda item: len(item.codes))
+        for at in range(0, len(order), BLOCK * batch_scale):
+            block = sorted(order[at : at + BLOCK * batch_scale], key=lambda item: len(item.codes))
             groups: list[list[Spoken]] = [[]]
             for item in block:
-                if (len(groups[-1]) + 1) * len(item.codes) > codes_per_batch and groups[-1]:
+                if (len(groups[-1]) + 1) * len(item.codes) > CODES_PER_BATCH * batch_scale and groups[-1]:
                     groups.append([])
                 groups[-1].append(item)
             rng.shuffle(groups)
@@ -231,6 +232,7 @@ def run(
     *,
     device: str = "cpu",
     start_from: Callable[[SpeechDecoder], None] = fresh,
+    batch_scale: int = 1,
 ) -> SpeechDecoder:
     """Train on all but 100 clips (of few clips, half), which are scored every 500 steps. Raises ValueError."""
     torch.manual_seed(seed)
@@ -258,6 +260,8 @@ def run(
         return {key: float(torch.stack([row[key] for row in rows]).mean()) for key in rows[0]}
 
     first = seed + steps_done(folder)
-    train("speech-decoder", decoder, batches(used, CODES_PER_BATCH, first), loss_of, folder, options, device=device,
-          evaluate=evaluate, evaluate_every=500)  # fmt: skip
+    train(
+        "speech-decoder", decoder, batches(used, first, batch_scale), loss_of, folder, options, device=device,
+        evaluate=evaluate, evaluate_every=500,
+    )  # fmt: skip
     return decoder

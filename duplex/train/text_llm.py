@@ -39,7 +39,8 @@ HESITATION_SHARE = 0.4  # of them after one of
 RESTART_SHARE = 0.25  # of them say up to three words again
 REPEATED_PIECES = 0.06  # pieces that fill two positions, as an adapter writes some
 TYPED_BEFORE = 0.25  # of the spoken dialogues have typed turns before the last
-HEARD_BLOCK = 96  # dialogues of which batches are made; before the first step all of them have to be heard
+BLOCK = 512  # dialogues of which batches are made,
+HEARD_BLOCK = 96  # and of those that were heard; before the first step all of them have to be heard
 HEARD_SHARE = 0.4  # of the batches, where there are dialogues as the ears heard them
 
 
@@ -250,7 +251,7 @@ def heard_examples(writer: DialogueWriter, dialogues: Iterable[Sequence[Heard]],
         yield Example(ids, targets, kinds, second, doubt)
 
 
-def batches(examples: Iterator[Example], tokens: int, seed: int, block: int = 512) -> Iterator[Batch]:
+def batches(examples: Iterator[Example], tokens: int, seed: int, block: int) -> Iterator[Batch]:
     """Endless padded batches of about `tokens` positions, of examples of similar length among `block` at a time."""
     rng = random.Random(seed)
     while True:
@@ -289,10 +290,12 @@ def pad(group: Sequence[Example]) -> Batch:
 USER_WEIGHT = 0.15  # of predicting the user's next piece, beside 1 for the reply
 
 
-def language_loss(logits: Tensor, targets: Tensor, kinds: Tensor) -> dict[str, Tensor]:
-    """Cross-entropy of replies plus a little of the user's own words."""
-    losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="none")
-    kinds = kinds.flatten()
+def language_loss(model: Any, embeddings: Tensor, targets: Tensor, kinds: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy of replies plus a little of the user's own words; embeddings [batch, n, dim], the others [batch, n]."""
+    counted = kinds > 0  # not half of the positions, and the vocabulary is the widest layer
+    hidden = model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state[counted]
+    kinds, targets = kinds[counted], targets[counted]
+    losses = F.cross_entropy(model.lm_head(hidden).float(), targets, ignore_index=IGNORED, reduction="none")
     reply = losses[kinds == 2].mean()
     user = losses[kinds == 1].mean()
     return {"loss": reply + USER_WEIGHT * user, "reply": reply, "user": user}
@@ -340,6 +343,7 @@ def run(
     workers: int = 0,
     start_from: Callable[[Any], None] = fresh,
     heard: Callable[[int], Iterable[Sequence[Heard]]] | None = None,
+    batch_scale: int = 1,
 ) -> None:
     """Train on dialogues of the world, and on those that `heard(seed)` makes without end, what the ears wrote; then write
     the Hugging Face directory `llm_folder` (weights in bfloat16).
@@ -362,7 +366,7 @@ def run(
         ids, targets, kinds, second, doubt = (t.to(device) for t in batch)
         embed = model.get_input_embeddings()
         embeddings = torch.lerp(embed(ids), embed(second), doubt[..., None])
-        return language_loss(model(inputs_embeds=embeddings, use_cache=False).logits, targets, kinds)
+        return language_loss(model, embeddings, targets, kinds)
 
     def evaluate() -> dict[str, float]:
         return {
@@ -371,14 +375,15 @@ def run(
         }
 
     misheard = DialogueWriter(tokenizer, Mishearing(seed))
+    tokens = TOKENS_PER_BATCH * batch_scale
 
     def written(own_seed: int) -> Iterator[Batch]:
-        return batches(written_examples(misheard, own_seed), TOKENS_PER_BATCH, own_seed)
+        return batches(written_examples(misheard, own_seed), tokens, own_seed, BLOCK * batch_scale)
 
     first = seed + steps_done(folder)
     data = in_processes(written, first, workers)
     if heard is not None:
-        listened = batches(heard_examples(writer, heard(first), first), TOKENS_PER_BATCH, first, HEARD_BLOCK)
+        listened = batches(heard_examples(writer, heard(first), first), tokens, first, HEARD_BLOCK * batch_scale)
         data = mixed(data, listened, HEARD_SHARE, first)
     train(
         "text-llm", model, data, loss_of, folder, options, device=device, evaluate=evaluate, evaluate_every=800,

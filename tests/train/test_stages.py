@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -37,7 +38,7 @@ from duplex.model.encoder import EncoderDims
 from duplex.model.lexicon import BYTES, Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
-from duplex.train import barge_in, codec_stage, ctc_stage, hearing_errors, reading_errors
+from duplex.train import barge_in, codec_stage, ctc_stage, hearing_errors, reading_errors, speak_stage
 from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import keep_length, main
 from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
@@ -65,13 +66,21 @@ from duplex.train.loop import (
     trained_weights,
 )
 from duplex.train.pipeline import NEEDS, STAGES, Pipeline
-from duplex.train.presets import PRESETS, Preset, shortened
+from duplex.train.presets import PRESETS, Preset, shortened, with_larger_batches
 from duplex.train.scenarios import DONT_CARE, load_pools
-from duplex.train.side_by_side import start, stop
+from duplex.train.side_by_side import MoreThreads, start, stop
 from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, decoder_loss, hidden_rows
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import DialogueWriter, batches, heard_examples, new_model
+from duplex.train.text_llm import (
+    IGNORED,
+    USER_WEIGHT,
+    DialogueWriter,
+    batches,
+    heard_examples,
+    language_loss,
+    new_model,
+)
 from duplex.train.tokenizer import with_frequent_words
 from duplex.train.warm_start import WarmStart
 from duplex.train.world import Turn
@@ -96,6 +105,23 @@ def test_stages_side_by_side_have_logs_and_wait_for_what_they_need(trained):
     began, ended = ({stage: said.index(f"stage {stage}: {what}") for stage in NEEDS} for what in ("begun", "done"))
     assert all(ended[needed] < began[stage] for stage, needs in NEEDS.items() for needed in needs)
     assert max(began["data"], began["text"]) < min(ended.values())
+    assert re.search(r"stage export: begun.*\nstage export: alone now, with \d+ threads\n", said)
+    assert "stage data: alone" not in said[: ended["text"]]
+
+
+def _until_three_threads(stage):
+    deadline = time.monotonic() + 60
+    while torch.get_num_threads() != 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    print(torch.get_num_threads())
+
+
+def test_a_stage_takes_more_threads_when_it_is_told_to(tmp_path):
+    more = MoreThreads(3)
+    process = start(_until_three_threads, "data", tmp_path / "log", 1, more)
+    more.now.set()
+    process.join()
+    assert (tmp_path / "log").read_text().split() == ["3"]
 
 
 def _forked_and_killed(held, stage):
@@ -151,6 +177,8 @@ def test_trainings_of_another_length_need_a_folder_of_their_own(trained, tmp_pat
     keep_length(tmp_path / "new", 0.5)
     with pytest.raises(ConfigError, match=r"length 0\.5"):
         keep_length(tmp_path / "new", 1.0)
+    with pytest.raises(ConfigError, match=r"length 0\.5, batches times 8 a folder"):
+        keep_length(tmp_path / "new", 0.5, 8)
 
 
 def test_a_shortened_preset_keeps_sizes_and_rates():
@@ -159,13 +187,48 @@ def test_a_shortened_preset_keeps_sizes_and_rates():
     assert shortened(tiny, 1.0) == tiny
     assert short.asr_hours == pytest.approx(tiny.asr_hours / 10)
     assert (short.test_hours, short.encoder, short.adapter_batch) == (tiny.test_hours, tiny.encoder, tiny.adapter_batch)
-    assert short.adapter_steps.steps * 10 == tiny.adapter_steps.steps
-    assert short.adapter_steps.matrix_rate == tiny.adapter_steps.matrix_rate
-    assert 1 - short.adapter_steps.averaging == pytest.approx(10 * (1 - tiny.adapter_steps.averaging))
-    assert short.character_steps * 10 == tiny.character_steps
+    assert short.heard_steps.steps * 10 == tiny.heard_steps.steps
+    assert short.heard_steps.matrix_rate == tiny.heard_steps.matrix_rate
+    assert 1 - short.heard_steps.averaging == pytest.approx(10 * (1 - tiny.heard_steps.averaging))
     shortest = shortened(tiny, 0.001)
     assert shortest.codec_steps.steps > shortest.codes_fixed_after > OPEN_STEPS
-    assert shortest.state_steps.warmup <= shortest.state_steps.steps
+    assert shortest.ctc_steps.steps > shortest.character_steps > 100
+    assert shortest.adapter_steps.warmup <= shortest.adapter_steps.steps
+    smoke = PRESETS["smoke"]
+    assert shortened(smoke, 0.5).codec_steps.steps <= smoke.codec_steps.steps
+
+
+def test_a_short_training_gives_the_soups_steps_to_one_run():
+    tiny, short = PRESETS["tiny"], shortened(PRESETS["tiny"], 0.5)
+    assert short.soup_runs == 0
+    assert short.adapter_steps.steps * 2 == tiny.adapter_steps.steps + tiny.soup_runs * tiny.soup_steps.steps
+
+
+def test_larger_batches_hold_as_much_in_fewer_steps():
+    tiny = PRESETS["tiny"]
+    large = with_larger_batches(tiny, 8)
+    assert with_larger_batches(tiny, 1) == tiny
+    assert large.batch_scale == 8
+    assert large.heard_steps.steps * 8 == tiny.heard_steps.steps
+    assert large.heard_steps.learning_rate == tiny.heard_steps.learning_rate
+    assert 1 - large.heard_steps.averaging == pytest.approx(8 * (1 - tiny.heard_steps.averaging))
+    assert large.character_steps * 8 == tiny.character_steps
+    assert (large.codec_steps, large.codes_fixed_after) == (tiny.codec_steps, tiny.codes_fixed_after)
+    with pytest.raises(ConfigError, match="at least as large"):
+        with_larger_batches(tiny, 0)
+
+
+def test_batches_are_as_many_times_as_large_as_asked_for(trained):
+    work, _ = trained
+    corpus = load_corpus(work / "corpus" / "asr") * 20
+
+    def utterances(scale):
+        some = itertools.islice(ctc_stage.batches(corpus, 1, batch_scale=scale), 8)
+        return sum(len(texts) for _, texts in some)
+
+    assert 2 * utterances(1) < utterances(3) < 4 * utterances(1)
+    said = [Said("a", torch.zeros(1, 4), torch.zeros(100, dtype=torch.long))] * 1000
+    assert [len(next(speak_stage.batches(said, 1, scale))) for scale in (1, 3)] == [45, 135]
 
 
 def test_a_training_of_no_length_is_refused(tmp_path, capsys):
@@ -898,6 +961,20 @@ def test_presets_fit_the_size_promise():
     assert 2 * text + sum(p.numel() for m in others for p in m.parameters()) < 40e6
 
 
+def test_positions_that_predict_nothing_count_for_nothing(trained):
+    work, _ = trained
+    llm = AutoModelForCausalLM.from_pretrained(work / "llm").eval()
+    ids = torch.arange(24).reshape(2, 12)
+    kinds = torch.tensor([[0, 1, 1, 0, 2, 2, 2, 0, 0, 1, 2, 0]] * 2)
+    targets = torch.where(kinds > 0, ids + 1, IGNORED)
+    losses = language_loss(llm, llm.get_input_embeddings()(ids), targets, kinds)
+    logits = llm(ids).logits
+    for name, kind in (("reply", 2), ("user", 1)):
+        expected = torch.nn.functional.cross_entropy(logits[kinds == kind], targets[kinds == kind])
+        torch.testing.assert_close(losses[name], expected)
+    torch.testing.assert_close(losses["loss"], losses["reply"] + USER_WEIGHT * losses["user"])
+
+
 def test_the_llm_goes_on_with_what_the_ears_make_of_the_corpus(trained):
     """Whole dialogues, each turn with as many positions as its recording has, doubts where the user speaks."""
     work, _ = trained
@@ -921,5 +998,5 @@ def test_the_llm_goes_on_with_what_the_ears_make_of_the_corpus(trained):
     written = sum(kind == 1 for example in examples for kind in example.kinds)
     assert written == sum(len(heard.first) for dialogue in dialogues for heard in dialogue)
     assert all(kind == 1 for e in examples for kind, doubt in zip(e.kinds, e.doubt, strict=True) if doubt)
-    ids, targets, kinds, second, doubt = next(batches(iter(examples), 2000, 1))
+    ids, targets, kinds, second, doubt = next(batches(iter(examples), 2000, 1, 96))
     assert ids.shape == targets.shape == kinds.shape == second.shape == doubt.shape
