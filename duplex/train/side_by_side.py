@@ -32,11 +32,28 @@ class StageError(DuplexError):
 
 
 class MoreThreads:
-    """How many threads of torch a stage takes once nothing runs beside it any more, and whether it is `now`."""
+    """How many threads of torch a stage takes once it is told that nothing runs beside it any more.
+
+    A pipe tells it: an event would have the one that sets it wait for a stage that has just ended.
+    """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self.now = _CONTEXT.Event()
+        self.told = False
+        self._told_by, self._teller = _CONTEXT.Pipe(duplex=False)
+
+    def tell(self) -> None:
+        """Let the stage take them, now or when it has come so far."""
+        self.told = True
+        self._teller.send_bytes(b"1")
+
+    def wait(self) -> bool:
+        """In the stage: wait to be told; False when it never will be."""
+        self._teller.close()
+        try:
+            return bool(self._told_by.recv_bytes())
+        except EOFError:
+            return False
 
 
 def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
@@ -78,9 +95,9 @@ def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
 
 def _run_alone(stage: str, more: Mapping[str, MoreThreads]) -> None:
     """All others wait for this one."""
-    if not more[stage].now.is_set():
+    if not more[stage].told:
         print(f"stage {stage}: alone now, with {more[stage].threads} threads", flush=True)
-        more[stage].now.set()
+        more[stage].tell()
 
 
 @contextmanager
@@ -142,8 +159,8 @@ def _run(run: Callable[[str], None], stage: str, log: Path, threads: int, more: 
 
 
 def _wait_for_more(more: MoreThreads) -> None:
-    more.now.wait()
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+    if more.wait():
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 
 def _end_with_parent() -> None:

@@ -119,9 +119,21 @@ def _until_three_threads(stage):
 def test_a_stage_takes_more_threads_when_it_is_told_to(tmp_path):
     more = MoreThreads(3)
     process = start(_until_three_threads, "data", tmp_path / "log", 1, more)
-    more.now.set()
+    more.tell()
     process.join()
     assert (tmp_path / "log").read_text().split() == ["3"]
+
+
+def _waiting_to_be_told(stage):
+    time.sleep(0.1)
+
+
+def test_a_stage_that_has_ended_can_be_told_all_the_same(tmp_path):
+    more = MoreThreads(3)
+    process = start(_waiting_to_be_told, "data", tmp_path / "log", 1, more)
+    process.join()
+    assert process.exitcode == 0
+    more.tell()
 
 
 def _forked_and_killed(held, stage):
