@@ -221,7 +221,7 @@ class Pipeline:
         folder = self.work / "head"
         if (folder / "state.pt").exists():
             return
-        model, writer = self._listen_model("state", self.heard_llm_folder)
+        model, writer = self._listen_model("state")
 
         def read(pools: ClipPools, turns: int, file: Path) -> head_stage.Read:
             def made(seed: int) -> Iterator[listen_stage.SpokenBatch]:
@@ -272,7 +272,7 @@ class Pipeline:
 
     def export(self) -> None:
         """Write the checkpoint."""
-        listen, _ = self._listen_model("head", self.heard_llm_folder)
+        listen, _ = self._listen_model("head")
         decoder = SpeechDecoder(*self._decoder())
         _restore(decoder, self.work / "speech")
         settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]
@@ -300,10 +300,11 @@ class Pipeline:
         return llm, DialogueWriter(tokenizer)
 
     def _listen_model(self, stage: str, llm_folder: Path | None = None) -> tuple[ListenModel, DialogueWriter]:
-        """The listening half as `stage` left it ("ctc": with a fresh adapter and head), around the LLM of stage `text`
+        """The listening half as `stage` left it ("ctc": with a fresh adapter and head), around the LLM that the stage had
         or the one in `llm_folder`.
         """
-        llm, writer = self._llm(llm_folder or self.llm_folder)
+        trained_with = self.heard_llm_folder if stage in ("state", "head") else self.llm_folder
+        llm, writer = self._llm(llm_folder or trained_with)
         ctc = CtcModel(self.preset.encoder, len(self._tokenizer()))
         dims = AdapterDims(
             self.preset.encoder.dim,

@@ -975,7 +975,7 @@ def test_presets_fit_the_size_promise():
 
 def test_positions_that_predict_nothing_count_for_nothing(trained):
     work, _ = trained
-    llm = AutoModelForCausalLM.from_pretrained(work / "llm").eval()
+    llm = AutoModelForCausalLM.from_pretrained(work / "llm", dtype=torch.float32).eval()
     ids = torch.arange(24).reshape(2, 12)
     kinds = torch.tensor([[0, 1, 1, 0, 2, 2, 2, 0, 0, 1, 2, 0]] * 2)
     targets = torch.where(kinds > 0, ids + 1, IGNORED)
