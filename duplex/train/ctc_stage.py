@@ -121,8 +121,8 @@ def batches(
 ) -> Iterator[tuple[Clips, list[str]]]:
     """Endless batches of about BATCH_SEC times `batch_scale` of audio, and what is said in each.
 
-    The speech of the first CLEAN_BATCHES of that many seconds is not augmented, of the next as many more and more;
-    `start`: batches already seen, of which each of these counts for `stride`, as so many processes make them.
+    The first CLEAN_BATCHES times BATCH_SEC of speech are not augmented, the next as many more and more. `start`: batches
+    already seen, of which each of these counts for `stride`, as so many processes make them.
     """
     clean = CLEAN_BATCHES / batch_scale
     rng = random.Random(seed)

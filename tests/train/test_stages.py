@@ -13,6 +13,7 @@ import random
 import re
 import shutil
 import signal
+import threading
 import time
 from collections import Counter
 from multiprocessing.connection import wait
@@ -124,16 +125,19 @@ def test_a_stage_takes_more_threads_when_it_is_told_to(tmp_path):
     assert (tmp_path / "log").read_text().split() == ["3"]
 
 
-def _waiting_to_be_told(stage):
-    time.sleep(0.1)
+def _ends_untold(stage):
+    time.sleep(0.1)  # so that its thread is waiting to be told by then
 
 
-def test_a_stage_that_has_ended_can_be_told_all_the_same(tmp_path):
+def test_a_stage_that_has_ended_holds_nobody_up(tmp_path):
     more = MoreThreads(3)
-    process = start(_waiting_to_be_told, "data", tmp_path / "log", 1, more)
+    process = start(_ends_untold, "data", tmp_path / "log", 1, more)
     process.join()
     assert process.exitcode == 0
-    more.tell()
+    telling = threading.Thread(target=more.tell, daemon=True)
+    telling.start()
+    telling.join(timeout=10)
+    assert not telling.is_alive()
 
 
 def _forked_and_killed(held, stage):
