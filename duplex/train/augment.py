@@ -1,26 +1,24 @@
 """What happens to speech between a mouth and a server, and sounds that are not speech.
 
-Everything takes and returns mono float32 `[samples]` at 16 kHz and draws from the given generator only.
+Everything takes and returns mono float32 `[samples]` at 16 kHz and draws from the given generator only; what is done to
+the samples is in `duplex.train.effects`.
 """
 
-import functools
+import math
 import random
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-SAMPLE_RATE = 16_000
+from duplex.train import effects
+from duplex.train.effects import SAMPLE_RATE
 
 Pcm = npt.NDArray[np.float32]
 
-TELEPHONE_RATE = 8_000
-TELEPHONE_BAND_HZ = (300.0, 3400.0)
-MU = 255.0
-MU_LAW_STEPS = 127
 _PEAK = 0.99
-LEVEL_FRAME = 320  # samples, 20 ms at 16 kHz
-SPEECH_BELOW_LOUD_DB = 25.0  # frames this far below the loud ones are pauses
 # Shares of the recordings, at full strength, that go through a room, get noise, a telephone line, another speed:
 ROOM_SHARE, NOISE_SHARE, TELEPHONE_SHARE, SPEED_SHARE = 0.35, 0.6, 0.2, 0.4
 RT60_SEC = (0.1, 0.5)
@@ -47,13 +45,9 @@ def rms(pcm: Pcm) -> float:
 
 def speech_level(pcm: Pcm) -> float:
     """RMS of the frames of 320 samples that are spoken, as far as energy tells: pauses and silence don't count."""
-    frames = len(pcm) // LEVEL_FRAME
-    if frames == 0:
+    if len(pcm) < effects.LEVEL_FRAME:
         return rms(pcm)
-    energy = np.square(pcm[: frames * LEVEL_FRAME].reshape(frames, LEVEL_FRAME)).mean(axis=1)
-    loud = np.quantile(energy[energy > 0.0], 0.9) if energy.any() else 0.0
-    spoken = energy >= loud * 10 ** (-SPEECH_BELOW_LOUD_DB / 10)
-    return float(np.sqrt(energy[spoken].mean())) + 1e-9
+    return float(effects.speech_level(_row(pcm), torch.tensor([len(pcm)])))
 
 
 # --- background noise ---
@@ -61,30 +55,15 @@ def speech_level(pcm: Pcm) -> float:
 
 def colored_noise(samples: int, rng: np.random.Generator, exponent: float) -> Pcm:
     """Noise whose power falls with frequency as f^-exponent: 0 white, 1 pink, 2 brown. RMS 1."""
-    spectrum = np.fft.rfft(rng.standard_normal(fast_length(samples)))
-    frequencies = np.maximum(np.arange(len(spectrum)), 1.0)
-    noise = np.fft.irfft(spectrum * frequencies ** (-exponent / 2))[:samples]
-    return _unit(noise)
+    white = _row(rng.standard_normal(effects.fast_length(samples)))
+    return _unit(_samples(effects.colored(torch.fft.rfft(white), torch.tensor([[exponent]]), samples)))
 
 
 def hum(samples: int, rng: np.random.Generator) -> Pcm:
     """Mains hum at 50 or 60 Hz with harmonics. RMS 1."""
-    base = float(rng.choice((50.0, 60.0)))
-    time = np.arange(samples) / SAMPLE_RATE
-    wave = np.zeros(samples)
-    for harmonic in range(1, HUM_HARMONICS + 1):
-        wave += rng.uniform(0.1, 1.0) / harmonic * np.sin(2 * np.pi * base * harmonic * time + rng.uniform(0, 6.28))
-    return _unit(wave)
-
-
-def babble(samples: int, rng: np.random.Generator, voices: list[Pcm]) -> Pcm:
-    """Several people talking at once, from speech clips looped at random offsets. RMS 1."""
-    mix = np.zeros(samples)
-    for clip in voices:
-        if len(clip):
-            looped = np.resize(np.roll(clip, int(rng.integers(len(clip)))), samples)
-            mix += looped / rms(clip)
-    return _unit(mix)
+    base = torch.tensor([[float(rng.choice((50.0, 60.0)))]])
+    amplitudes, phases = torch.from_numpy(rng.random((HUM_HARMONICS, 2))).T[:, None]
+    return _unit(_samples(effects.hum(base, 0.1 + 0.9 * amplitudes, 2 * math.pi * phases, samples)))
 
 
 def background(samples: int, rng: np.random.Generator) -> Pcm:
@@ -106,47 +85,25 @@ def add_at_snr(pcm: Pcm, noise: Pcm, snr_db: float) -> Pcm:
 
 def reverberate(pcm: Pcm, rng: np.random.Generator, rt60_sec: float) -> Pcm:
     """Convolve with decaying noise that falls by 60 dB in `rt60_sec` after a direct path; same length and level."""
-    tail = max(1, int(rt60_sec * SAMPLE_RATE))
-    decay = 10 ** (-3.0 * np.arange(tail) / tail)
-    response = rng.standard_normal(tail) * decay
-    response *= rng.uniform(*WET) / np.sqrt(np.sum(np.square(response)))
-    response[0] = 1.0
-    size = fast_length(len(pcm) + tail)
-    wet = np.fft.irfft(np.fft.rfft(pcm, size) * np.fft.rfft(response, size), size)[: len(pcm)]
-    return _clipped(wet * (rms(pcm) / rms(wet.astype(np.float32))))
+    noise = _row(rng.standard_normal(max(1, int(rt60_sec * SAMPLE_RATE))))
+    wet = torch.tensor([[rng.uniform(*WET)]])
+    return _clipped(_samples(effects.in_room(_row(pcm), noise, torch.tensor([[rt60_sec]]), wet)))
 
 
 def change_speed(pcm: Pcm, factor: float) -> Pcm:
     """Play back `factor` times faster by resampling; pitch and formants move along. Length becomes len / factor."""
-    samples = round(len(pcm) / factor)
-    resampled: Pcm = np.interp(np.arange(samples) * factor, np.arange(len(pcm)), pcm).astype(np.float32)
-    return resampled
-
-
-def mu_law_round_trip(pcm: Pcm) -> Pcm:
-    """Quantize to the sign and seven bits of G.711's mu-law curve and back; silence stays silent."""
-    compressed = np.log1p(MU * np.minimum(np.abs(pcm), 1.0)) / np.log1p(MU)
-    quantized = np.round(compressed * MU_LAW_STEPS) / MU_LAW_STEPS
-    expanded: Pcm = (np.sign(pcm) * np.expm1(quantized * np.log1p(MU)) / MU).astype(np.float32)
-    return expanded
+    speed = torch.tensor([[factor]], dtype=torch.float64)
+    return _samples(effects.at_speed(_row(pcm), speed, round(len(pcm) / factor)))
 
 
 def telephone(pcm: Pcm) -> Pcm:
     """What a telephone leaves: 300-3400 Hz, sampled at 8 kHz, mu-law. Same length."""
-    narrow = band_limit(pcm, *TELEPHONE_BAND_HZ)[:: SAMPLE_RATE // TELEPHONE_RATE]
-    coded = mu_law_round_trip(narrow)
-    stuffed = np.zeros(len(pcm), np.float32)
-    stuffed[:: SAMPLE_RATE // TELEPHONE_RATE] = coded * 2.0
-    return band_limit(stuffed, 0.0, TELEPHONE_RATE / 2 - 200.0)
+    return _samples(effects.telephone(_row(pcm)))
 
 
 def band_limit(pcm: Pcm, low_hz: float, high_hz: float) -> Pcm:
     """Keep the band from `low_hz` to `high_hz` with 100 Hz wide slopes."""
-    size = fast_length(len(pcm))
-    frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
-    below = np.clip((frequencies - low_hz) / 100.0 + 1.0, 0.0, 1.0)
-    above = np.clip((high_hz - frequencies) / 100.0 + 1.0, 0.0, 1.0)
-    return np.fft.irfft(np.fft.rfft(pcm, size) * below * above, size)[: len(pcm)].astype(np.float32)
+    return _samples(effects.band_limit(_row(pcm), low_hz, high_hz))
 
 
 def degrade(pcm: Pcm, rng: np.random.Generator, strength: float = 1.0) -> Pcm:
@@ -323,12 +280,12 @@ def _unit(wave: npt.NDArray[np.floating]) -> Pcm:
     return scaled
 
 
-@functools.lru_cache(maxsize=4096)
-def fast_length(samples: int) -> int:
-    """The next length of the form 2^a * {1, 1.25, 1.5}, on which the FFT is fast."""
-    size = 1024
-    while True:
-        for numerator in (4, 5, 6):
-            if size * numerator // 4 >= samples:
-                return size * numerator // 4
-        size *= 2
+def _row(pcm: npt.NDArray[np.floating]) -> Tensor:
+    """A batch of one row: float32 [1, samples]."""
+    return torch.from_numpy(np.asarray(pcm, np.float32))[None]
+
+
+def _samples(row: Tensor) -> Pcm:
+    """The samples of a batch of one row."""
+    pcm: Pcm = row[0].numpy().astype(np.float32)
+    return pcm

@@ -2,7 +2,8 @@
 
 What happens to every row is drawn where the batch is made (`draw_disguise`); the rest is tensor work (`disguised`), on a GPU some
 thousands of utterances a second, on a CPU as many as one by one. Noises and rooms come from torch's own generator.
-`duplex.train.augment` does the same to single recordings, and says how much of it.
+`duplex.train.augment` does the same to single recordings, and says how much of it; what is done is in
+`duplex.train.effects`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from duplex.audio.features import CHUNK_SAMPLES, MEL_BINS, NEW_FRAMES, OVERLAP_FRAMES, stream_fbank
-from duplex.train import augment
+from duplex.train import augment, effects
 
 AUGMENTED_SHARE = 0.7  # of the utterances, once augmentation has come in
 STRENGTH = 1.1
@@ -225,11 +226,12 @@ def _recorded(clips: Clips) -> Tensor:
 
     def resample(pcm: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
         speed = torch.from_numpy(how.speed[rows])[:, None].to(device)
-        return _at_speed(plain[torch.from_numpy(rows).to(device)], speed, width)
+        return effects.at_speed(plain[torch.from_numpy(rows).to(device)], speed, width)
 
     def with_noise(pcm: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
-        noise = _noise(on(how.exponent, rows), said[torch.from_numpy(rows).to(device)])
-        return pcm + noise * _levels(pcm, clips.lengths[rows]) * 10 ** (-on(how.snr_db, rows) / 20)
+        where = torch.from_numpy(rows).to(device)
+        noise = _noise(on(how.exponent, rows), said[where])
+        return pcm + noise * effects.speech_level(pcm, lengths[where]) * 10 ** (-on(how.snr_db, rows) / 20)
 
     def gain(pcm: Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
         peak = pcm.abs().amax(1, keepdim=True).clamp(min=1e-5)
@@ -238,83 +240,28 @@ def _recorded(clips: Clips) -> Tensor:
     change(how.speed != 1.0, resample)
     change(how.rt60_sec > 0, lambda pcm, rows: _in_room(pcm, on(how.rt60_sec, rows), on(how.wet, rows)))
     change(np.isfinite(how.snr_db), with_noise)
-    change(how.telephone, lambda pcm, _: _telephone(pcm))
+    change(how.telephone, lambda pcm, _: effects.telephone(pcm))
     change(np.isfinite(how.gain_db), gain)
     return pcm
 
 
-def _at_speed(pcm: Tensor, speed: Tensor, width: int) -> Tensor:
-    """Rows [n, samples] played `speed` [n, 1], float64, times faster, by linear interpolation: [n, width]."""
-    read = torch.arange(width, device=pcm.device) * speed
-    low = read.floor().clamp(max=pcm.shape[1] - 2)
-    share = (read - low).clamp(max=1.0).to(pcm.dtype)
-    at = low.long()
-    return torch.lerp(pcm.gather(1, at), pcm.gather(1, at + 1), share)
-
-
 def _in_room(pcm: Tensor, rt60_sec: Tensor, wet: Tensor) -> Tensor:
-    """Rows [n, samples] behind decaying noise, as loud as before; see `augment.reverberate`."""
-    tail = int(max(augment.RT60_SEC) * augment.SAMPLE_RATE)
-    along = torch.arange(tail, device=pcm.device) / (rt60_sec * augment.SAMPLE_RATE)
-    response = torch.randn(len(pcm), tail, device=pcm.device) * 10 ** (-3.0 * along) * (along < 1.0)
-    response *= wet / response.norm(dim=1, keepdim=True)
-    response[:, 0] = 1.0
-    size = augment.fast_length(pcm.shape[1] + tail)
-    heard = torch.fft.irfft(torch.fft.rfft(pcm, size) * torch.fft.rfft(response, size), size)[:, : pcm.shape[1]]
-    as_loud: Tensor = heard * (pcm.norm(dim=1, keepdim=True) / heard.norm(dim=1, keepdim=True).clamp(min=1e-9))
-    return as_loud
+    """Rows [n, samples] in rooms drawn here; see `effects.in_room`."""
+    noise = torch.randn(len(pcm), int(max(augment.RT60_SEC) * effects.SAMPLE_RATE), device=pcm.device)
+    return effects.in_room(pcm, noise, rt60_sec, wet)
 
 
 def _noise(exponent: Tensor, said: Tensor) -> Tensor:
     """Steady noise [n, samples], RMS 1 where `said` [n, samples], by exponents [n, 1]: see `augment.background`."""
-    samples = said.shape[1]
-    size = augment.fast_length(samples)
-    bins = torch.arange(size // 2 + 1, device=said.device).clamp(min=1.0)
-    spectrum = torch.randn(len(said), len(bins), dtype=torch.complex64, device=said.device)
-    noise = torch.fft.irfft(spectrum * bins ** (-exponent / 2), size)[:, :samples]
+    samples, device = said.shape[1], said.device
+    bins = effects.fast_length(samples) // 2 + 1
+    noise = effects.colored(torch.randn(len(said), bins, dtype=torch.complex64, device=device), exponent, samples)
     [hums] = (exponent[:, 0] < 0).nonzero(as_tuple=True)
     if len(hums):
-        base = 50.0 + 10.0 * torch.randint(2, (len(hums), 1), device=said.device)
-        turns = base * torch.arange(samples, device=said.device) / augment.SAMPLE_RATE
-        wave = torch.zeros_like(turns)
-        for harmonic in range(1, augment.HUM_HARMONICS + 1):
-            amplitude, phase = torch.rand(2, len(hums), 1, device=said.device)
-            wave += (0.1 + 0.9 * amplitude) / harmonic * torch.sin(2 * math.pi * (harmonic * turns + phase))
-        noise[hums] = wave
-    noise = noise * said
-    power = noise.square().sum(1, keepdim=True) / said.sum(1, keepdim=True)
-    unit: Tensor = noise / power.sqrt().clamp(min=1e-9)
-    return unit
-
-
-def _levels(pcm: Tensor, lengths: npt.NDArray[np.int64]) -> Tensor:
-    """RMS [n, 1] of the frames of each row [n, samples] that are spoken; see `augment.speech_level`."""
-    energy = pcm.unfold(1, augment.LEVEL_FRAME, augment.LEVEL_FRAME).square().mean(2)
-    whole = torch.from_numpy(lengths // augment.LEVEL_FRAME).to(pcm.device)
-    inside = torch.arange(energy.shape[1], device=pcm.device) < whole[:, None]
-    loud = torch.where(inside & (energy > 0), energy, math.nan).nanquantile(0.9, dim=1, keepdim=True).nan_to_num(0.0)
-    spoken = inside & (energy >= loud * 10 ** (-augment.SPEECH_BELOW_LOUD_DB / 10))
-    mean: Tensor = (energy * spoken).sum(1, keepdim=True) / spoken.sum(1, keepdim=True).clamp(min=1)
-    return mean.sqrt() + 1e-9
-
-
-def _telephone(pcm: Tensor) -> Tensor:
-    """What a telephone leaves of rows [n, samples]; see `augment.telephone`."""
-    step = augment.SAMPLE_RATE // augment.TELEPHONE_RATE
-    narrow = _band(pcm, *augment.TELEPHONE_BAND_HZ)[:, ::step]
-    compressed = torch.log1p(augment.MU * narrow.abs().clamp(max=1.0)) / math.log1p(augment.MU)
-    quantized = (compressed * augment.MU_LAW_STEPS).round() / augment.MU_LAW_STEPS
-    stuffed = torch.zeros_like(pcm)
-    stuffed[:, ::step] = narrow.sign() * torch.expm1(quantized * math.log1p(augment.MU)) / augment.MU * step
-    return _band(stuffed, 0.0, augment.TELEPHONE_RATE / 2 - 200.0)
-
-
-def _band(pcm: Tensor, low_hz: float, high_hz: float) -> Tensor:
-    size = augment.fast_length(pcm.shape[1])
-    hertz = torch.arange(size // 2 + 1, device=pcm.device) * (augment.SAMPLE_RATE / size)
-    kept = ((hertz - low_hz) / 100.0 + 1.0).clamp(0, 1) * ((high_hz - hertz) / 100.0 + 1.0).clamp(0, 1)
-    band: Tensor = torch.fft.irfft(torch.fft.rfft(pcm, size) * kept, size)[:, : pcm.shape[1]]
-    return band
+        base = 50.0 + 10.0 * torch.randint(2, (len(hums), 1), device=device)
+        amplitudes, phases = torch.rand(2, len(hums), augment.HUM_HARMONICS, device=device)
+        noise[hums] = effects.hum(base, 0.1 + 0.9 * amplitudes, 2 * math.pi * phases, samples)
+    return effects.unit_power(noise, said)
 
 
 def _paced(features: Tensor, how: Disguise) -> Tensor:
