@@ -3,7 +3,8 @@
 python -m duplex.train.reading_errors runs/corpus/unseen_voices --checkpoint checkpoints/tiny --count 350
 
 The state head has no part in it: every recording is heard to its end, then the reply begins. So of what a live server
-answers wrong, this tells what is the ears' share, what the LLM's, and what is left for the turn taking.
+answers wrong, this tells what is the ears' share, what the LLM's, and what is left for the turn taking. With --outside it
+asks what is outside its world, where a refusal is right.
 """
 
 from __future__ import annotations
@@ -93,15 +94,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=350, help="turns, drawn at random")
     parser.add_argument("--noise", type=float, metavar="DB", help="noise this far below the speech")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--outside", action="store_true", help="questions outside its world instead of those inside")
     parser.add_argument("--list", action="store_true", help="print every wrong answer")
     options = parser.parse_args(arguments)
     try:
         model = load_checkpoint(options.checkpoint, None)
-        questions = [clip for clip in load_corpus(options.corpus) if is_question(clip.turn)]
+        turns = [clip for clip in load_corpus(options.corpus) if clip.turn is not None]
+        questions = [clip for clip in turns if is_question(clip.turn) != options.outside]
         if not model.adapter.dims.pieces:
             raise DuplexError(f"{options.checkpoint} writes no pieces that could be read")
         if not questions:
-            raise DuplexError(f"{options.corpus} holds no user turns")
+            raise DuplexError(
+                f"{options.corpus} holds no user turns {'outside' if options.outside else 'inside'} the world"
+            )
     except (DuplexError, FileNotFoundError) as error:
         print(f"reading_errors: {error}", file=sys.stderr)
         return 1

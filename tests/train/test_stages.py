@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from multiprocessing.connection import wait
 
 import numpy as np
@@ -605,6 +606,20 @@ def test_wrong_answers_are_counted_beside_what_was_heard(trained, capsys):
     )
     assert reading_errors.main([str(work / "nothing"), "--checkpoint", str(out)]) == 1
     assert "no corpus shards" in capsys.readouterr().err
+
+
+def test_what_is_outside_the_world_is_asked_apart(trained, capsys, monkeypatch):
+    work, out = trained
+    clips = [clip for clip in load_corpus(work / "corpus" / "asr_test") if clip.turn is not None]
+    intents = ("outside.health", "spell", "outside.people")
+    clips = [replace(c, turn=replace(c.turn, intent=name)) for c, name in zip(clips, intents, strict=False)]
+    monkeypatch.setattr(reading_errors, "load_corpus", lambda _: clips)
+    for options, turns in ((["--outside"], 2), ([], 1)):
+        assert reading_errors.main([str(work), "--checkpoint", str(out), *options]) == 0
+        assert f"of {turns} turns" in capsys.readouterr().out
+    clips[:] = clips[1:2]
+    assert reading_errors.main([str(work), "--checkpoint", str(out), "--outside"]) == 1
+    assert "no user turns outside the world" in capsys.readouterr().err
 
 
 def test_interruptions_are_counted_by_what_is_asked_for(trained, capsys):
