@@ -90,7 +90,7 @@ TINY = Preset(
     calibration_turns=1_600,
     codec_steps=LoopOptions(steps=7000, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
     codes_fixed_after=1800,
-    decoder_steps=LoopOptions(steps=10400, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
+    decoder_steps=LoopOptions(steps=5200, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
     speech={
         "decoder_first_chunk_size": 8,
         "decoder_chunk_size": 20,
