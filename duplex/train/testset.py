@@ -7,6 +7,8 @@ benchmarks, and any other program may write such a folder as well.
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import json
 import random
 import sys
@@ -37,6 +39,7 @@ ALSO_NAMED = {"pause": "pause_handling", "interrupt": "user_interruption"}  # as
 TASKS = ("pause_handling", "turn_taking", "user_interruption", "backchannel", "background")
 GRAMMAR_SENTENCES = 20_000
 LONG_REPLY_WORDS = 11  # a reply that is still being spoken when something happens in it
+_LONG_ANSWERED_QUESTIONS = 200  # to choose from
 OUTSIDE_PREFIX = "outside"
 CASTS = {"unseen": HELDOUT, "trained": TRAINING, "synthesizer": OTHER_SYNTHESIZER}
 
@@ -173,13 +176,30 @@ def _openings(rng: random.Random, split: Split) -> Iterator[Turn]:
         yield sample_dialogue(rng, split).turns[0]
 
 
+def _depends(turn: Turn, before: Turn) -> bool:
+    """Whether the right answer to an opening is another one after `before`: nothing was said yet, a second joke."""
+    subject, subject_before = (intent.split(".")[0] for intent in (turn.intent, before.intent))
+    return subject in {"again", subject_before}
+
+
 def _long_answered(rng: random.Random, split: Split) -> Turn:
-    """A question whose answer takes long enough to be talked over."""
-    return next(
-        turn
-        for turn in _openings(rng, split)
-        if len(turn.reply.replace("-", " ").split()) >= LONG_REPLY_WORDS and not turn.intent.startswith(OUTSIDE_PREFIX)
-    )
+    """A question whose answer takes long enough to be talked over, of any subject that has such: drawn as they are asked,
+    nearly half of them would be one joke.
+    """
+    questions = _long_answered_questions(split)
+    return rng.choice(questions[rng.choice(sorted(questions))])
+
+
+@functools.cache
+def _long_answered_questions(split: Split) -> dict[str, list[Turn]]:
+    """Some of the questions with long answers, by subject."""
+    by_subject: dict[str, list[Turn]] = {}
+    openings = _openings(random.Random(0), split)
+    long = (turn for turn in openings if len(turn.reply.replace("-", " ").split()) >= LONG_REPLY_WORDS)
+    inside = (turn for turn in long if not turn.intent.startswith(OUTSIDE_PREFIX))
+    for turn in itertools.islice(inside, _LONG_ANSWERED_QUESTIONS):
+        by_subject.setdefault(turn.intent.split(".")[0], []).append(turn)
+    return by_subject
 
 
 def _start(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice]:
@@ -229,7 +249,8 @@ def _asked(rng: random.Random, recipe: Recipe) -> tuple[_Track, Voice, Turn]:
 
 def _interruption(rng: random.Random, recipe: Recipe) -> tuple[_Track, str, list[dict[str, Any]]]:
     track, voice, before = _asked(rng, recipe)
-    turn = next(t for t in _openings(rng, recipe.cast.split) if len(t.user.split()) >= 3)
+    openings = _openings(rng, recipe.cast.split)
+    turn = next(t for t in openings if len(t.user.split()) >= 3 and not _depends(t, before))
     text = recipe.words(rng, turn)
     span = track.say(text, voice)
     track.rest(_TAIL_SEC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from duplex.audio.wav import read_wav, write_wav
 from duplex.bench.testset import Task, read_cases
 from duplex.core.errors import ConfigError
+from duplex.train import testset
 from duplex.train.testset import TASKS, main
 
 
@@ -151,3 +153,18 @@ def test_a_number_out_of_bounds_is_refused(tmp_path, option, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path / "set"), *option])
     assert "is not between" in capsys.readouterr().err
+
+
+def test_the_answer_to_an_interruption_is_right_whatever_was_said_before(monkeypatch):
+    """Nobody who was talking "has not said anything yet", and a joke after a joke is another one."""
+    openings = testset._openings(random.Random(1), "test")
+    joke = next(turn for turn in openings if turn.intent == "joke")
+    nothing = next(turn for turn in openings if turn.intent == "again.nothing")
+    monkeypatch.setattr(testset._Track, "say", lambda *_: (1.0, 2.0))
+    monkeypatch.setattr(testset, "_long_answered", lambda *_: joke)
+    rng, replies = random.Random(3), []
+    for _ in range(800):
+        _, _, [entry] = testset._interruption(rng, testset.Recipe(count=1, seed=1))
+        replies.append(entry["reply"])
+    assert len(set(replies)) > 300
+    assert not {joke.reply, nothing.reply} & set(replies)
