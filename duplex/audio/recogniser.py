@@ -130,7 +130,7 @@ class Recogniser:
         return error_rate(self.word_errors(spoken))
 
 
-def error_rate(counts: Iterable[WordErrors]) -> float | None:
+def error_rate(counts: Iterable[tuple[float, int]]) -> float | None:
     """Errors a reference word over all; None without words."""
-    wrong, words = map(sum, zip((0, 0), *counts, strict=True))
+    wrong, words = map(sum, zip((0.0, 0), *counts, strict=True))
     return round(wrong / words, 4) if words else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import statistics
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -108,6 +109,14 @@ def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
     both = [
         (counts, of_source[text]) for (text, *_), counts in zip(spoken, of_replies, strict=True) if text in of_source
     ]
+    by_text: dict[str, list[tuple[int, int]]] = {}
+    for (text, *_), counts in zip(spoken, of_replies, strict=True):
+        by_text.setdefault(text, []).append(counts)
+    once = [
+        (statistics.fmean(wrong for wrong, _ in said), said[0][1])
+        for text, said in by_text.items()
+        if text in of_source
+    ]
     return {
         "replies": len(spoken),
         "word_error": error_rate(of_replies),
@@ -115,6 +124,9 @@ def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
         "same_texts": len(both),
         "same_texts_word_error": error_rate(agent for agent, _ in both),
         "same_texts_source_voice": error_rate(voice for _, voice in both),
+        "distinct_texts": len(once),
+        "distinct_texts_word_error": error_rate(once),
+        "distinct_texts_source_voice": error_rate(of_source[text] for text in by_text if text in of_source),
         "grammar_sentences": len(sentences),
     }
 

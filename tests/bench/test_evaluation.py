@@ -62,6 +62,23 @@ def test_word_error_is_of_what_was_heard_to_its_end_beside_the_source_voice(tmp_
     assert found["grammar_sentences"] == 3
 
 
+def test_a_sentence_that_is_said_often_counts_once_among_distinct_texts(tmp_path: Path) -> None:
+    (tmp_path / "grammar.txt").write_text("\n".join(SENTENCES))
+    source = tmp_path / "source_voice"
+    source.mkdir()
+    for number, sentence in enumerate(SENTENCES[:2]):
+        (source / f"{number}.txt").write_text(sentence)
+        write_wav(source / f"{number}.wav", synthesize(sentence, AGENT_VOICE), SAMPLE_RATE)
+    wrong = spoken(SENTENCES[1].replace("nine", "ten"), SENTENCES[1])
+    pairs = [*[spoken(SENTENCES[0], SENTENCES[0])] * 3, spoken(SENTENCES[1], SENTENCES[1]), wrong]
+    found = intelligibility(Evaluation([o for o, _ in pairs], [log for _, log in pairs]), tmp_path)
+    assert found["same_texts"] == 5
+    assert found["same_texts_word_error"] == pytest.approx(1 / (3 * 6 + 2 * 5), abs=1e-4)
+    assert found["distinct_texts"] == 2
+    assert found["distinct_texts_word_error"] == pytest.approx(0.5 / (6 + 5), abs=1e-4)
+    assert found["distinct_texts_source_voice"] == 0.0
+
+
 @contextmanager
 def serving(text: str) -> Iterator[str]:
     """A server whose /metrics says `text`; its address."""
