@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from duplex.audio.recogniser import Recogniser, error_rate
+from duplex.audio.recogniser import Recogniser, WordErrors, error_rate
 from duplex.audio.wav import read_wav, write_wav
 from duplex.bench.conversation import ClientOptions, ConversationRefusedError, client_tls, converse, socket_url
 from duplex.bench.log import ConversationLog
@@ -106,17 +106,12 @@ def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
     }
     of_replies = recogniser.word_errors(spoken)
     of_source = dict(zip(source, recogniser.word_errors((text, *clip) for text, clip in source.items()), strict=True))
-    both = [
-        (counts, of_source[text]) for (text, *_), counts in zip(spoken, of_replies, strict=True) if text in of_source
-    ]
-    by_text: dict[str, list[tuple[int, int]]] = {}
+    by_text: dict[str, list[WordErrors]] = {}  # of the replies that the source voice says too
     for (text, *_), counts in zip(spoken, of_replies, strict=True):
-        by_text.setdefault(text, []).append(counts)
-    once = [
-        (statistics.fmean(wrong for wrong, _ in said), said[0][1])
-        for text, said in by_text.items()
-        if text in of_source
-    ]
+        if text in of_source:
+            by_text.setdefault(text, []).append(counts)
+    both = [(counts, of_source[text]) for text, said in by_text.items() for counts in said]
+    once = [(statistics.fmean(wrong for wrong, _ in said), said[0][1]) for said in by_text.values()]
     return {
         "replies": len(spoken),
         "word_error": error_rate(of_replies),
@@ -126,7 +121,7 @@ def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
         "same_texts_source_voice": error_rate(voice for _, voice in both),
         "distinct_texts": len(once),
         "distinct_texts_word_error": error_rate(once),
-        "distinct_texts_source_voice": error_rate(of_source[text] for text in by_text if text in of_source),
+        "distinct_texts_source_voice": error_rate(of_source[text] for text in by_text),
         "grammar_sentences": len(sentences),
     }
 

@@ -24,12 +24,12 @@ from duplex.train.calibration import calibration
 from duplex.train.corpus import Utterance
 from duplex.train.delivery import delivery, outer_phones
 from duplex.train.scenarios import ClipPools
+from duplex.train.testset import OUTSIDE_PREFIX
 from duplex.train.voices import AGENT_VOICE, synthesize
 from duplex.train.world import Turn, all_replies, answer_is_right
 
 SAMPLE_RATE = 16000
 END_WITHIN_SEC = 0.64
-OUTSIDE_PREFIX = "outside"
 GRAMMAR_SENTENCES = 20_000
 
 

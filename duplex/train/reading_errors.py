@@ -25,9 +25,9 @@ from duplex.model.checkpoint import DuplexModel, load_checkpoint
 from duplex.train.augment import add_at_snr, background
 from duplex.train.corpus import Utterance, load_corpus
 from duplex.train.ctc_stage import stream_features
-from duplex.train.evaluate import OUTSIDE_PREFIX
 from duplex.train.hearing_errors import LEAD_SAMPLES, TAIL_SAMPLES, text_of_pieces
 from duplex.train.listen_stage import conversation_before
+from duplex.train.testset import OUTSIDE_PREFIX
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import Turn, answer_is_right
 
