@@ -94,6 +94,11 @@ def _raw(pcm: Float32, rate: int) -> bytes:
     return (np.pad(wave, MARGIN_SAMPLES) * 32767).astype(np.int16).tobytes()
 
 
+# A decoder begins a recording with the best densities of the last one's end, and may hear other words for it; so there is
+# always the same before.
+_FORGOTTEN_OVER = bytes(RATE)  # half a second of silence
+
+
 def _decode(decoder: Any, raw: bytes) -> None:
     decoder.start_utt()
     decoder.process_raw(raw, full_utt=True)
@@ -116,7 +121,8 @@ class Recogniser:
             self._decoder = Decoder(lm=str(path), **options)
 
     def hear(self, pcm: Float32, rate: int) -> str:
-        """The words in a recording, float32 [samples] at `rate` Hz."""
+        """The words in a recording, float32 [samples] at `rate` Hz, whatever was heard before it."""
+        _decode(self._decoder, _FORGOTTEN_OVER)
         _decode(self._decoder, _raw(pcm, rate))
         best = self._decoder.hyp()
         return re.sub(r"\(\d+\)", "", best.hypstr) if best else ""

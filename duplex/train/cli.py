@@ -13,7 +13,7 @@ import torch
 from duplex.core.errors import ConfigError, DuplexError
 from duplex.train.corpus import load_corpus
 from duplex.train.pipeline import STAGES, Pipeline
-from duplex.train.presets import PRESETS, shortened, with_larger_batches
+from duplex.train.presets import PRESETS, preset_for, shortened, with_larger_batches
 from duplex.train.scenarios import load_pools
 from duplex.train.side_by_side import MOST_AT_A_TIME, run_all
 from duplex.train.voices import TRAIN_VOICES, SynthesisError, voices_of
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.stage == "evaluate":
             return _evaluate(options)
-        preset = PRESETS[options.preset]
+        preset = preset_for(options.preset, options.device)
         if options.engines:
             preset = replace(preset, voices=voices_of(*options.engines))
         preset = with_larger_batches(shortened(preset, options.length), options.batches)

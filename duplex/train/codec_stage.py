@@ -21,6 +21,7 @@ from duplex.model.codec import CodecEncoder, GeneratorDims, IstftDims, Quantizer
 from duplex.train.loop import LoopOptions, fresh, train
 
 SAMPLE_RATE = 24000
+CLIP_RATE = 16000  # of the agent's corpus
 MEL_BINS = 80
 FRAMES_PER_TOKEN = 4  # that the encoder sees for a decoder which names no number
 COMMITMENT = 0.25
@@ -166,10 +167,9 @@ def stft_loss(made: Tensor, real: Tensor, size: int, hop: int) -> Tensor:
     return convergence + F.l1_loss(a.clamp(min=1e-3).log(), b.clamp(min=1e-3).log())
 
 
-def to_codec_rate(pcm: np.ndarray) -> Tensor:
-    """int16 16 kHz -> float32 24 kHz in [-1, 1)."""
-    wave = torch.from_numpy(pcm.astype(np.float32) / 32768.0)
-    out: Tensor = torchaudio.functional.resample(wave, 16000, SAMPLE_RATE)
+def to_codec_rate(pcm: Tensor) -> Tensor:
+    """int16 [..., samples] at 16 kHz -> float32 at 24 kHz in [-1, 1)."""
+    out: Tensor = torchaudio.functional.resample(pcm.float() / 32768.0, CLIP_RATE, SAMPLE_RATE)
     return out
 
 
@@ -183,8 +183,8 @@ def segments(clips: Sequence[np.ndarray], batch: int, tokens: int, hop: int, see
             clip = rng.choice(clips)
             start = rng.randint(0, max(0, len(clip) - length_16k))
             piece = clip[start : start + length_16k]
-            rows.append(to_codec_rate(np.pad(piece, (0, length_16k - len(piece)))))
-        yield torch.stack(rows)
+            rows.append(np.pad(piece, (0, length_16k - len(piece))))
+        yield to_codec_rate(torch.from_numpy(np.stack(rows)))
 
 
 def run(

@@ -9,13 +9,15 @@ import argparse
 import fcntl
 import functools
 import json
+import multiprocessing
+import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +41,8 @@ from duplex.train.world import Turn
 Kind = Literal["asr", "unseen_voices", "agent", "split_turns", "backchannels", "noise"]
 
 CLIPS_PER_SHARD = 400
+NICENESS = 10  # of processes that synthesize: what trains meanwhile comes first
+_LONG_CLIP_SEC = 4.0  # no kind's clips last longer on an average
 _AGENT_MARGIN = SAMPLE_RATE // 20  # 50 ms of silence kept around what the agent says
 _SYNTHESIS_THREADS = 2  # each waits for an engine process, so threads are enough
 _PLANS: dict[str, Callable[[random.Random, Cast], Iterator[Clip]]] = {
@@ -100,7 +104,8 @@ def build_corpus(
         fcntl.flock(lock, fcntl.LOCK_EX)
         done_sec, shards = 0.0, 0
         while done_sec < wanted_sec:
-            missing = int((wanted_sec - done_sec) * shards / done_sec) if shards else 1
+            shard_sec = done_sec / shards if shards else shard_clips * _LONG_CLIP_SEC
+            missing = int((wanted_sec - done_sec) / shard_sec)
             together = range(shards, shards + min(max(1, missing), max(1, workers)))
             for samples in pool.map(make, together) if pool else map(make, together):
                 progress.update(round(samples / SAMPLE_RATE))
@@ -109,7 +114,10 @@ def build_corpus(
 
 
 def _processes(workers: int) -> AbstractContextManager[ProcessPoolExecutor | None]:
-    return ProcessPoolExecutor(workers) if workers else nullcontext()
+    if not workers:
+        return nullcontext()
+    fork = multiprocessing.get_context("fork")
+    return ProcessPoolExecutor(workers, fork, initializer=os.nice, initargs=(NICENESS,))
 
 
 def _build_shard(kind: Kind, out: Path, seed: int, cast: Cast, clips: int, shard: int) -> int:
@@ -121,6 +129,53 @@ def _build_shard(kind: Kind, out: Path, seed: int, cast: Cast, clips: int, shard
     return len(audio)
 
 
+class GrowingCorpus(Sequence["Utterance"]):
+    """The clips of a corpus that may still be synthesized; `look` adds those of the shards that are new.
+
+    Raises FileNotFoundError where the folder holds no shard to begin with.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = Path(folder)
+        self._clips: list[Utterance] = []
+        self._read = set[str]()
+        self.look()
+        if not self._clips:
+            raise FileNotFoundError(f"no corpus shards in {folder}; build them with python -m duplex.train.corpus")
+
+    def look(self) -> None:
+        """Read the shards that were completed since."""
+        for index_path in sorted(self._folder.glob("*.index.jsonl")):
+            if index_path.name not in self._read:
+                self._read.add(index_path.name)
+                self._clips.extend(_read_shard(index_path))
+
+    @overload
+    def __getitem__(self, at: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Utterance]: ...
+    def __getitem__(self, at: int | slice) -> Utterance | list[Utterance]:
+        return self._clips[at]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+
+def again_and_again(corpus: Sequence[Utterance], rng: random.Random) -> Iterator[Utterance]:
+    """Every clip of a corpus in one order after another, without end; new ones of a growing one as soon as possible."""
+    left: list[Utterance] = []
+    known = 0
+    while True:
+        if isinstance(corpus, GrowingCorpus):
+            corpus.look()
+        if not left or known < len(corpus):
+            left += corpus[known if left else 0 :]
+            known = len(corpus)
+            rng.shuffle(left)
+        for _ in range(min(len(left), CLIPS_PER_SHARD)):
+            yield left.pop()
+
+
 def load_corpus(folder: Path | str) -> list[Utterance]:
     """Load every clip of a corpus; the audio stays on disk until it is touched.
 
@@ -128,14 +183,13 @@ def load_corpus(folder: Path | str) -> list[Utterance]:
         FileNotFoundError: The folder holds no shard.
 
     """
-    utterances: list[Utterance] = []
-    for index_path in sorted(Path(folder).glob("*.index.jsonl")):
-        audio: npt.NDArray[np.int16] = np.load(index_path.with_name(index_path.name[:4] + ".audio.npy"), mmap_mode="r")
-        with index_path.open() as lines:
-            utterances.extend(_read_entry(json.loads(line), audio, int(index_path.name[:4])) for line in lines)
-    if not utterances:
-        raise FileNotFoundError(f"no corpus shards in {folder}; build them with python -m duplex.train.corpus")
-    return utterances
+    return GrowingCorpus(folder)[:]
+
+
+def _read_shard(index_path: Path) -> list[Utterance]:
+    audio: npt.NDArray[np.int16] = np.load(index_path.with_name(index_path.name[:4] + ".audio.npy"), mmap_mode="r")
+    with index_path.open() as lines:
+        return [_read_entry(json.loads(line), audio, int(index_path.name[:4])) for line in lines]
 
 
 load_asr = load_agent = load_backchannels = load_noises = load_corpus

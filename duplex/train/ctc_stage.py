@@ -7,6 +7,7 @@ learned; the LLM's pieces come five a second, but CTC over them does not leave i
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from duplex.audio.features import CARRY_SAMPLES, CHUNK_SAMPLES, MEL_BINS, NEW_FR
 from duplex.core.words import word_errors
 from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.train.augment import augment
-from duplex.train.corpus import Utterance
+from duplex.train.corpus import GrowingCorpus, Utterance, again_and_again
 from duplex.train.disguise import AUGMENTED_SHARE, STRENGTH, Clips, features_on, made_for, placed, with_masks
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.workers import in_processes
@@ -29,9 +30,9 @@ from duplex.train.workers import in_processes
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz'"
 BLANK_ID = 0  # CTC blank; characters and pieces follow from 1
 CHARACTER_WEIGHT = 0.3  # beside 1 for pieces
-BLOCK = 256  # utterances of which batches of similar length are made
-CLEAN_BATCHES = 400  # before augmentation begins to come in
-BATCH_SEC = 30.0  # of speech
+BATCH_SEC = 30.0  # of speech, unless a training takes larger ones;
+BLOCK = 256  # utterances for each BATCH_SEC, of which batches of similar length are made
+CLEAN_BATCHES = 400  # of BATCH_SEC, before augmentation begins to come in; of larger ones less, by the root
 MASKED_SHARE = 0.3  # of the batches
 
 
@@ -117,33 +118,37 @@ def set_cmvn(encoder: SpeechEncoder, corpus: Sequence[Utterance], rng: random.Ra
 
 
 def batches(
-    corpus: Sequence[Utterance], seed: int, start: int = 0, stride: int = 1, batch_scale: int = 1
+    corpus: Sequence[Utterance] | GrowingCorpus,
+    seed: int,
+    start: int = 0,
+    stride: int = 1,
+    batch_sec: float = BATCH_SEC,
 ) -> Iterator[tuple[Clips, list[str]]]:
-    """Endless batches of about BATCH_SEC times `batch_scale` of audio, and what is said in each.
+    """Endless batches of about `batch_sec` of audio, and what is said in each.
 
-    The first CLEAN_BATCHES times BATCH_SEC of speech are not augmented, the next as many more and more. `start`: batches
-    already seen, of which each of these counts for `stride`, as so many processes make them.
+    The first CLEAN_BATCHES are not augmented (fewer of them where they are larger), the next as many more and more.
+    `start`: batches already seen, of which each of these counts for `stride`, as so many processes make them.
     """
-    clean = CLEAN_BATCHES / batch_scale
+    clean = CLEAN_BATCHES / math.sqrt(batch_sec / BATCH_SEC)
+    together = round(BLOCK * batch_sec / BATCH_SEC)
     rng = random.Random(seed)
-    order = list(range(len(corpus)))
+    order = again_and_again(corpus, rng)
     made = start
     while True:
-        rng.shuffle(order)
-        for at in range(0, len(order), BLOCK * batch_scale):
-            block = sorted(order[at : at + BLOCK * batch_scale], key=lambda i: len(corpus[i].pcm))
-            groups: list[list[int]] = [[]]
-            for index in block:
-                if (len(groups[-1]) + 1) * (len(corpus[index].pcm) / 16000 + 1.2) > BATCH_SEC * batch_scale:
-                    groups.append([])
-                groups[-1].append(index)
-            rng.shuffle(groups)
-            for group in (g for g in groups if g):
-                ramp = min(1.0, max(0.0, (made - clean) / clean))
-                made += stride
-                strengths = [ramp * STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
-                clips = placed([corpus[i].pcm for i in group], strengths, rng)
-                yield with_masks(clips, rng) if rng.random() < MASKED_SHARE else clips, [corpus[i].text for i in group]
+        block = sorted(itertools.islice(order, together), key=lambda utterance: len(utterance.pcm))
+        groups: list[list[Utterance]] = [[]]
+        for utterance in block:
+            if (len(groups[-1]) + 1) * (len(utterance.pcm) / 16000 + 1.2) > batch_sec:
+                groups.append([])
+            groups[-1].append(utterance)
+        rng.shuffle(groups)
+        for group in (g for g in groups if g):
+            ramp = min(1.0, max(0.0, (made - clean) / clean))
+            made += stride
+            strengths = [ramp * STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
+            clips = placed([utterance.pcm for utterance in group], strengths, rng)
+            clips = with_masks(clips, rng) if rng.random() < MASKED_SHARE else clips
+            yield clips, [utterance.text for utterance in group]
 
 
 def greedy_tokens(log_probs: Tensor) -> list[int]:
@@ -167,7 +172,7 @@ def word_error_rates(model: CtcModel, corpus: Sequence[Utterance], decode: Calla
 
 
 def run(
-    corpus: Sequence[Utterance],
+    corpus: Sequence[Utterance] | GrowingCorpus,
     held_out: Sequence[Utterance],
     folder: Path,
     dims: EncoderDims,
@@ -179,7 +184,7 @@ def run(
     device: str = "cpu",
     workers: int = 0,
     start_from: Callable[[CtcModel], None] = fresh,
-    batch_scale: int = 1,
+    batch_sec: float = BATCH_SEC,
 ) -> CtcModel:
     """Train, in the first `character_steps` on characters alone; `held_out` is scored every 500 steps."""
     torch.manual_seed(seed)
@@ -215,7 +220,7 @@ def run(
         return dict(zip(("wer_characters", "wer_pieces"), rates, strict=True))
 
     def made(own_seed: int) -> Iterator[tuple[Tensor | Clips, list[int], list[str]]]:
-        for clips, texts in batches(corpus, own_seed, start, max(1, workers), batch_scale):
+        for clips, texts in batches(corpus, own_seed, start, max(1, workers), batch_sec):
             yield made_for(device, clips, fill), clips.encoder_frames, texts
 
     train(

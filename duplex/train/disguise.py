@@ -96,6 +96,10 @@ class Clips:
         """The same with its samples there."""
         return replace(self, pcm=self.pcm.to(device, non_blocking=True))
 
+    def pin_memory(self) -> Clips:
+        """The same where a GPU fetches it from without waiting; torch's loader asks for it."""
+        return replace(self, pcm=self.pcm.pin_memory())
+
 
 def placed(said: Sequence[npt.NDArray[np.int16]], strengths: Sequence[float], rng: random.Random) -> Clips:
     """Utterances [samples] with silence around each, and a disguise drawn for each.

@@ -19,7 +19,7 @@ from duplex.train.listen_stage import ListenModel
 from duplex.train.workers import in_processes
 
 DIALOGUES = 24  # that are heard at a time,
-HEARD_BATCH = 16  # so many turns of similar length in one pass
+HEARD_BATCH = 16  # so many turns of similar length in one pass; on a GPU all, or it starts kernels all the time
 CLEAN_SHARE = 0.2  # the others are disturbed at full strength: voices of training are as hard to hear as others then
 
 Group = tuple[list[int], Tensor | Clips, list[int]]  # numbers of clips, what is heard, encoder frames of each
@@ -53,7 +53,7 @@ def heard_dialogues(
             for at in range(0, len(dialogues), together):
                 chosen = dialogues[at : at + together]
                 numbers = [number for dialogue in chosen for number in dialogue]
-                groups = _groups(corpus, numbers, HEARD_BATCH * batch_scale, rng)
+                groups = _groups(corpus, numbers, HEARD_BATCH if device == "cpu" else len(numbers), rng)
                 yield chosen, [(who, made_for(device, clips, fill), frames) for who, clips, frames in groups]
 
     model.eval()
@@ -79,8 +79,9 @@ def _hear(model: ListenModel, corpus: Sequence[Utterance], group: Group) -> Iter
     """The two likeliest pieces of every position of a group's turns, and the second one's share of both."""
     numbers, heard, lengths = group
     fill = model.encoder.global_cmvn.mean
-    frames = model.encoder(features_on(fill.device, heard, fill))
-    pieces = model.adapter(frames)[..., : model.adapter.dims.pieces].float()
+    with torch.autocast(fill.device.type, dtype=torch.bfloat16, enabled=fill.is_cuda):
+        frames = model.encoder(features_on(fill.device, heard, fill))
+        pieces = model.adapter(frames)[..., : model.adapter.dims.pieces].float()
     weights, likeliest = (both.cpu() for both in pieces.softmax(-1).topk(2))
     doubt = weights[..., 1] / weights.sum(-1)
     for row, (number, frames_of) in enumerate(zip(numbers, lengths, strict=True)):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from duplex.model.adapter import Adapter, as_pieces
 from duplex.model.encoder import SpeechEncoder
-from duplex.train.corpus import Utterance
+from duplex.train.corpus import GrowingCorpus, Utterance, again_and_again
 from duplex.train.ctc_stage import BLANK_ID, CHARACTER_WEIGHT, CtcHeads, characters, ctc_loss, pad_features
 from duplex.train.disguise import (
     AUGMENTED_SHARE,
@@ -47,7 +47,8 @@ MASKED_SHARE = 0.7  # of the batches of single utterances
 STATE_WEIGHT = 1.0
 INTERRUPTION_WEIGHT = 1.0
 REST_WEIGHT = 1.0
-SORTED_BATCHES = 16  # whose items are sorted by length together
+SORTED_BATCHES = 16  # whose utterances are sorted by length together
+SORTED_ITEMS = 256  # and timed turns: making one takes longer than a batch of utterances may take
 
 T = TypeVar("T")
 
@@ -82,6 +83,10 @@ class SpokenBatch:
     pieces: list[list[int]] = field(default_factory=list)
     characters: list[list[int]] = field(default_factory=list)
 
+    def pin_memory(self) -> SpokenBatch:
+        """The same where a GPU fetches it from without waiting; torch's loader asks for it."""
+        return replace(self, features=self.features.pin_memory())
+
 
 class ListenModel(nn.Module):
     """Encoder, CTC heads, adapter, prompt embeddings and state head around a frozen LLM (not a submodule)."""
@@ -94,10 +99,17 @@ class ListenModel(nn.Module):
         for part in (adapter.rest, *([adapter.cues[-1]] if adapter.dims.cues else [])):
             for parameter in part.parameters():
                 nn.init.zeros_(parameter)  # nothing beside the pieces until the state stage
-        table = llm.get_input_embeddings().weight
-        self.prompt_embeddings = nn.Parameter(table[audio_start].detach().float().repeat(PROMPT_POSITIONS, 1).clone())
-        self.state_head = nn.Linear(table.shape[1], STATE_CLASSES)
         self._llm = [llm]  # in a list, so that its weights are neither saved nor trained here
+        self._audio_start = audio_start
+        width = llm.get_input_embeddings().weight.shape[1]
+        self.prompt_embeddings = nn.Parameter(torch.zeros(PROMPT_POSITIONS, width))
+        self.begin_prompts()
+        self.state_head = nn.Linear(width, STATE_CLASSES)
+
+    @torch.no_grad()
+    def begin_prompts(self) -> None:
+        """Let every prompt embedding be the LLM's own of what announces audio."""
+        self.prompt_embeddings.copy_(self.llm.get_input_embeddings().weight[self._audio_start])
 
     @property
     def llm(self) -> Any:
@@ -175,27 +187,39 @@ class ListenModel(nn.Module):
         device = adapted.device
         embedding = self.llm.get_input_embeddings()
         adapted = as_pieces(adapted, embedding.weight.float())
-        rows, targets = [], []
+        ids, targets, heard = [], [], []
         chunks: list[tuple[int, ...]] = []
         for index, item in enumerate(batch):
-            before = embedding(torch.tensor(item.before, device=device)).float()
-            audio = adapted[index, : lengths[index] // 2].float()
-            parts = [before, self.prompt_embeddings, audio]
-            start = len(item.before) + PROMPT_POSITIONS
+            positions = lengths[index] // 2
+            first = len(item.before) + PROMPT_POSITIONS
+            row = [*item.before, *[0] * (PROMPT_POSITIONS + positions)]
+            target = [IGNORED] * len(row)
             for chunk, (label, interrupts) in enumerate(zip(item.labels, item.interrupting, strict=True)):
                 last = POSITIONS_PER_CHUNK * (chunk + 1) - 1
-                chunks.append((index, start + last, last, label, interrupts))
-            target = [IGNORED] * (start + len(audio))
+                chunks.append((index, first + last, last, label, interrupts))
             if item.reply is not None:
                 suffix, reply = list(writer.chat.suffix), writer.encode(item.reply)
-                parts.append(embedding(torch.tensor([*suffix, *reply], device=device)).float())
+                row += [*suffix, *reply]
                 target += [IGNORED] * (len(suffix) - 1) + [*reply, writer.chat.end_of_turn]
-            rows.append(torch.cat(parts))
+            ids.append(torch.tensor(row))
             targets.append(torch.tensor(target))
-        embeds = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+            heard.append((first, positions))
+        embeds = embedding(nn.utils.rnn.pad_sequence(ids, batch_first=True).to(device)).float()
+        embeds = torch.where(*self._spoken_places(adapted, heard, embeds.shape[1]), embeds)
         wanted = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(device)
         hidden = self.llm.model(inputs_embeds=embeds, use_cache=False).last_hidden_state
         return hidden, wanted, torch.tensor(chunks, device=device, dtype=torch.long).reshape(-1, 5)
+
+    def _spoken_places(self, adapted: Tensor, heard: Sequence[tuple[int, int]], width: int) -> tuple[Tensor, Tensor]:
+        """Where prompts and speech stand in rows of `width` positions [batch, width, 1], and what stands there
+        [batch, width, llm_dim]. `heard`: of each row, first position of speech and how many there are.
+        """
+        first, positions = torch.tensor(heard, device=adapted.device)[..., None].unbind(1)
+        at = torch.arange(width, device=adapted.device) - first + PROMPT_POSITIONS  # 0: the first prompt
+        spoken = torch.cat([self.prompt_embeddings.expand(len(heard), -1, -1), adapted.float()], dim=1)
+        places = at.clamp(0, spoken.shape[1] - 1)[..., None].expand(-1, -1, spoken.shape[2])
+        inside = (at >= 0) & (at < PROMPT_POSITIONS + positions)
+        return inside[..., None], spoken.gather(1, places)
 
     def _state_logits(self, hidden: Tensor, cues: Tensor, chunks: Tensor) -> Tensor:
         """Logits [chunks, 4] of the state head on the LLM's hidden states, with the adapter's cues if it has some."""
@@ -252,13 +276,18 @@ def conversation_before(writer: DialogueWriter, context: Sequence[Turn], rng: ra
 
 
 def clip_batches(
-    corpus: Sequence[Utterance], writer: DialogueWriter, size: int, seed: int, device: str, fill: Tensor
+    corpus: Sequence[Utterance] | GrowingCorpus,
+    writer: DialogueWriter,
+    size: int,
+    seed: int,
+    device: str,
+    fill: Tensor,
 ) -> Iterator[SpokenBatch]:
     """Endless batches of single utterances of similar length, each in a disguise of its own, for a model on `device`;
     `fill` [80] stands where they are masked.
     """
     rng = random.Random(seed)
-    order = itertools.chain.from_iterable(rng.sample(list(corpus), len(corpus)) for _ in itertools.count())
+    order = again_and_again(corpus, rng)
     while True:
         for group in _similar(list(itertools.islice(order, SORTED_BATCHES * size)), size, _samples, rng):
             strengths = [STRENGTH if rng.random() < AUGMENTED_SHARE else 0.0 for _ in group]
@@ -280,7 +309,7 @@ def spoken_batches(items: Iterator[Spoken], size: int, seed: int) -> Iterator[Sp
     """Batches of turns of similar length, each in another voice."""
     rng = random.Random(seed)
     while True:
-        block = list(itertools.islice(items, SORTED_BATCHES * size))
+        block = list(itertools.islice(items, max(SORTED_ITEMS, size)))
         for group in _similar(block, size, lambda item: len(item.features), rng):
             features, lengths = pad_features([item.features for item in group])
             features = vary_voices(features, draw_voices(len(group), np.random.default_rng(rng.getrandbits(64))))

@@ -18,7 +18,7 @@ from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
 from duplex.train import codec_stage, ctc_stage, head_stage, listen_stage, speak_stage, text_llm
 from duplex.train.codec_stage import CodecTrainer
-from duplex.train.corpus import Kind, build_corpus, load_corpus
+from duplex.train.corpus import GrowingCorpus, Kind, build_corpus, load_corpus
 from duplex.train.ctc_stage import CtcModel
 from duplex.train.export import export
 from duplex.train.heard import heard_dialogues
@@ -30,24 +30,38 @@ from duplex.train.pronunciation import world_lexicon
 from duplex.train.scenarios import ClipPools, load_pools
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter, write_out_attention
-from duplex.train.tokenizer import AUDIO_START, copy_tokenizer
+from duplex.train.tokenizer import copy_tokenizer
 from duplex.train.warm_start import WarmStart
 from duplex.train.workers import in_processes
 
 NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it begins with
+    "tokenizer": (),
     "data": (),
-    "text": (),
-    "ctc": ("data", "text"),
+    "text": ("tokenizer",),
+    "users": ("data",),
+    "ctc": ("data", "tokenizer"),  # and hears more of the users' corpus as it grows, like the next one
     "adapter": ("ctc",),
     "soup": ("adapter",),
-    "heard": ("soup",),
-    "state": ("heard",),
+    "heard": ("soup", "text"),
+    "state": ("heard", "users"),
     "head": ("state",),
-    "codec": ("data",),
+    "agent": (),
+    "codec": ("agent",),
     "speech": ("codec", "text"),
     "export": ("head", "speech"),
 }
 STAGES = tuple(NEEDS)
+
+_SCORED_HOURS = 0.1  # of what is evaluated on, which the encoder's first words are scored on
+
+# Of what is evaluated on: kind, share of the preset's hours, and what its seed has beside the preset's.
+_EVALUATED: dict[str, tuple[Kind, float, int]] = {
+    "unseen_voices": ("unseen_voices", 1.0, 7),
+    "asr_test": ("asr", 1.0, 6),
+    "split_turns_test": ("split_turns", 0.25, 8),
+    "backchannels_test": ("backchannels", 0.05, 9),
+    "noise_test": ("noise", 0.05, 10),
+}
 
 
 class Pipeline:
@@ -80,18 +94,23 @@ class Pipeline:
     def run(self, stage: str) -> None:
         """Run one stage. Raises KeyError for an unknown one, FileNotFoundError when an earlier one is missing."""
         steps: dict[str, Callable[[], None]] = {
+            "tokenizer": self.tokenizer,
             "data": self.data,
             "text": self.text,
+            "users": self.users,
             "ctc": self.ctc,
             "adapter": self.adapter,
             "soup": self.soup,
             "heard": self.heard,
             "state": self.state,
             "head": self.head,
+            "agent": self.agent,
             "codec": self.codec,
             "speech": self.speech,
             "export": self.export,
         }
+        # cuDNN's attention plans anew for every shape, which takes longer than a small model's whole step.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         began = time.monotonic()
         steps[stage]()
         print(f"stage {stage}: done in {time.monotonic() - began:.0f} s", flush=True)
@@ -100,46 +119,53 @@ class Pipeline:
         """Folder of one corpus."""
         return self.work / "corpus" / name
 
+    def tokenizer(self) -> None:
+        """The LLM's pieces."""
+        if self.warm is not None:
+            copy_tokenizer(self.warm.folder / "llm", self.llm_folder)
+        text_llm.provide_tokenizer(self.work / "tokenizer", self.llm_folder, self.preset.llm.vocabulary, self.seed)
+
     def data(self) -> None:
-        """Synthesize every corpus."""
+        """What the ears begin with: the first hours of the users' corpus, and what their first words are scored on."""
         p = self.preset
-        plan: list[tuple[str, Kind, float]] = [
-            ("asr", "asr", p.asr_hours),
-            ("agent", "agent", p.agent_hours),
-            ("split_turns", "split_turns", p.split_turn_hours),
-            ("backchannels", "backchannels", p.event_hours),
-            ("noise", "noise", 2 * p.event_hours),
-        ]
-        for name, kind, hours in plan:
-            build_corpus(
-                kind, self.corpus(name), hours, self.seed, cast=Cast(voices=p.voices), shard_clips=p.shard_clips,
-                workers=self.workers,
-            )  # fmt: skip
+        self._synthesize("asr", "asr", min(p.first_hours, p.asr_hours))
+        self._evaluation_corpus("asr_test", min(_SCORED_HOURS, p.test_hours))
+
+    def users(self) -> None:
+        """The rest of the users' corpus, and what timed turns are made of."""
+        p = self.preset
+        self._synthesize("asr", "asr", p.asr_hours)
+        self._synthesize("split_turns", "split_turns", p.split_turn_hours)
+        self._synthesize("backchannels", "backchannels", p.event_hours)
+        self._synthesize("noise", "noise", 2 * p.event_hours)
         self.evaluation_data()
+
+    def agent(self) -> None:
+        """The agent's corpus."""
+        self._synthesize("agent", "agent", self.preset.agent_hours)
+
+    def _synthesize(self, name: str, kind: Kind, hours: float, seed: int = 0, cast: Cast | None = None) -> None:
+        """One corpus, by default of the voices that are trained on."""
+        build_corpus(
+            kind, self.corpus(name), hours, self.seed + seed, cast=cast or Cast(voices=self.preset.voices),
+            shard_clips=self.preset.shard_clips, workers=self.workers,
+        )  # fmt: skip
 
     def evaluation_data(self) -> dict[str, Path]:
         """Synthesize what training never hears: known phrasings in new voices, new phrasings in new voices, and what
         timed turns are made of.
         """
-        p = self.preset
-        plan: tuple[tuple[str, Kind, float, int, Cast], ...] = (
-            ("unseen_voices", "unseen_voices", p.test_hours, 7, HELDOUT),
-            ("asr_test", "asr", p.test_hours, 6, HELDOUT),
-            ("split_turns_test", "split_turns", p.test_hours / 4, 8, HELDOUT),
-            ("backchannels_test", "backchannels", p.test_hours / 20, 9, HELDOUT),
-            ("noise_test", "noise", p.test_hours / 20, 10, HELDOUT),
-        )
-        for name, kind, hours, seed, cast in plan:
-            build_corpus(
-                kind, self.corpus(name), hours, self.seed + seed, cast=cast, shard_clips=p.shard_clips,
-                workers=self.workers,
-            )  # fmt: skip
-        return {name: self.corpus(name) for name, *_ in plan}
+        hours = self.preset.test_hours
+        return {name: self._evaluation_corpus(name, hours * share) for name, (_, share, _) in _EVALUATED.items()}
+
+    def _evaluation_corpus(self, name: str, hours: float) -> Path:
+        kind, _, seed = _EVALUATED[name]
+        self._synthesize(name, kind, hours, seed, HELDOUT)
+        return self.corpus(name)
 
     def text(self) -> None:
-        """Tokenizer and text LLM."""
-        if self.warm is not None:
-            copy_tokenizer(self.warm.folder / "llm", self.llm_folder)
+        """The text LLM."""
+        self._tokenizer()
         text_llm.run(
             self.work / "text_llm", self.llm_folder, self.preset.llm, self.preset.text_steps, self.seed,
             device=self.device, workers=self.workers, start_from=fresh if self.warm is None else self.warm.text,
@@ -149,11 +175,11 @@ class Pipeline:
     def ctc(self) -> None:
         """CTC pre-training of the encoder."""
         ctc_stage.run(
-            load_corpus(self.corpus("asr")), load_corpus(self.corpus("asr_test")),
+            GrowingCorpus(self.corpus("asr")), load_corpus(self.corpus("asr_test")),
             self.work / "ctc", self.preset.encoder, self._tokenizer(), self.preset.ctc_steps, self.seed,
             character_steps=self.preset.character_steps if self.warm is None else 0, device=self.device,
             workers=self.workers, start_from=fresh if self.warm is None else self.warm.ctc,
-            batch_scale=self.preset.batch_scale,
+            batch_sec=self.preset.ctc_batch_sec * self.preset.batch_scale,
         )  # fmt: skip
 
     def adapter(self) -> None:
@@ -177,8 +203,8 @@ class Pipeline:
 
     def _hearing(self, name: str, before: str, options: LoopOptions, seed: int) -> None:
         """One run of what turns speech into pieces, on from what `before` left."""
-        model, writer = self._listen_model(before)
-        corpus, fill = load_corpus(self.corpus("asr")), model.encoder.global_cmvn.mean.cpu()
+        model, writer = self._ears(before)
+        corpus, fill = GrowingCorpus(self.corpus("asr")), model.encoder.global_cmvn.mean.cpu()
         size = self.preset.adapter_batch * self.preset.batch_scale
         listen_stage.run(
             model, writer,
@@ -190,7 +216,7 @@ class Pipeline:
 
     def heard(self) -> None:
         """The text LLM again, now with what encoder and adapter make of the users' corpus as well."""
-        model, _ = self._listen_model("soup")
+        model, _ = self._ears("soup")
         corpus = load_corpus(self.corpus("asr"))
 
         def go_on(llm: Any) -> None:
@@ -206,7 +232,7 @@ class Pipeline:
 
     def state(self) -> None:
         """State head, prompt embeddings and the adapter's rest on timed turns; all others stand still."""
-        model, writer = self._listen_model("soup", self.heard_llm_folder)
+        model, writer = self._listen_model("soup")
         pools, size = self._pools(), self.preset.state_batch * self.preset.batch_scale
         listen_stage.run(
             model, writer,
@@ -222,11 +248,12 @@ class Pipeline:
         if (folder / "state.pt").exists():
             return
         model, writer = self._listen_model("state")
+        size = self.preset.state_batch * self.preset.batch_scale
 
         def read(pools: ClipPools, turns: int, file: Path) -> head_stage.Read:
             def made(seed: int) -> Iterator[listen_stage.SpokenBatch]:
                 items = state_items(pools, writer, seed)
-                return listen_stage.spoken_batches(items, self.preset.state_batch, seed)
+                return listen_stage.spoken_batches(items, size, seed)
 
             def ahead(done: int) -> Iterator[listen_stage.SpokenBatch]:
                 return in_processes(made, self.seed + 1 + done, self.workers)
@@ -262,11 +289,16 @@ class Pipeline:
         """Speech decoder on the agent's voice, and on what the LLM of stage `text` thinks of what is said."""
         llm, writer = self._llm(self.llm_folder)
         items = speak_stage.prepare(
-            load_corpus(self.corpus("agent")), self._codec(), llm, writer, self.work / "speech" / "items.pt", self.seed
+            load_corpus(self.corpus("agent")),
+            self._codec().to(self.device),
+            llm,
+            writer,
+            self.work / "speech" / "items.pt",
+            self.seed,
         )
         speak_stage.run(
             items, llm, writer.encode, self.work / "speech", *self._decoder(), self.preset.decoder_steps, self.seed,
-            device=self.device, start_from=fresh if self.warm is None else self.warm.decoder,
+            device=self.device, workers=self.workers, start_from=fresh if self.warm is None else self.warm.decoder,
             batch_scale=self.preset.batch_scale,
         )  # fmt: skip
 
@@ -283,10 +315,11 @@ class Pipeline:
 
     def _tokenizer(self) -> Any:
         if not (self.llm_folder / "tokenizer.json").is_file():
-            raise FileNotFoundError(f"{self.llm_folder} holds no tokenizer: run the stage 'text' first")
+            raise FileNotFoundError(f"{self.llm_folder} holds no tokenizer: run the stage 'tokenizer' first")
         return load_tokenizer(self.llm_folder)
 
     def _llm(self, folder: Path) -> tuple[Any, DialogueWriter]:
+        """A trained LLM, which stands still."""
         from transformers import AutoModelForCausalLM
 
         tokenizer = self._tokenizer()
@@ -294,17 +327,33 @@ class Pipeline:
             stage = "heard" if folder == self.heard_llm_folder else "text"
             raise FileNotFoundError(f"{folder} holds no LLM: run the stage '{stage}' first")
         llm: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return self._standing_still(llm), DialogueWriter(tokenizer)
+
+    def _standing_still(self, llm: Any) -> Any:
         llm.to(self.device).eval()
         write_out_attention(llm, self.device)
         llm.requires_grad_(False)
-        return llm, DialogueWriter(tokenizer)
+        return llm
 
-    def _listen_model(self, stage: str, llm_folder: Path | None = None) -> tuple[ListenModel, DialogueWriter]:
-        """The listening half as `stage` left it ("ctc": with a fresh adapter and head), around the LLM that the stage had
-        or the one in `llm_folder`.
+    def _ears(self, stage: str) -> tuple[ListenModel, DialogueWriter]:
+        """What turns speech into pieces as `stage` left it ("ctc": with a fresh adapter), around an LLM that is not
+        trained, whose sizes alone matter to it.
         """
-        trained_with = self.heard_llm_folder if stage in ("state", "head") else self.llm_folder
-        llm, writer = self._llm(llm_folder or trained_with)
+        tokenizer = self._tokenizer()
+        torch.manual_seed(self.seed)
+        llm = self._standing_still(text_llm.new_model(self.preset.llm, tokenizer))
+        return self._around(llm, DialogueWriter(tokenizer), stage)
+
+    def _listen_model(self, stage: str) -> tuple[ListenModel, DialogueWriter]:
+        """The listening half as `stage` left it ("soup": with fresh prompts where training began with nothing), around
+        the LLM of stage `heard`.
+        """
+        model, writer = self._around(*self._llm(self.heard_llm_folder), stage)
+        if stage == "soup" and self.warm is None:
+            model.begin_prompts()
+        return model, writer
+
+    def _around(self, llm: Any, writer: DialogueWriter, stage: str) -> tuple[ListenModel, DialogueWriter]:
         ctc = CtcModel(self.preset.encoder, len(self._tokenizer()))
         dims = AdapterDims(
             self.preset.encoder.dim,
@@ -314,7 +363,7 @@ class Pipeline:
             cues=listen_stage.STATE_CLASSES,
         )
         torch.manual_seed(self.seed)
-        model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.encode(AUDIO_START)[0])
+        model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.audio_start)
         if stage == "ctc":
             _restore(ctc, self.work / "ctc")
             if self.warm is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -12,10 +13,12 @@ from duplex.model.encoder import DISTANCE_POSITIONS, EncoderDims
 from duplex.model.speech_decoder import SpeechDecoderDims
 from duplex.train.codec_stage import OPEN_STEPS
 from duplex.train.corpus import CLIPS_PER_SHARD
+from duplex.train.ctc_stage import BATCH_SEC
 from duplex.train.loop import LoopOptions
 from duplex.train.text_llm import TextLlmDims
 from duplex.train.voices import TRAIN_VOICES, Voice, voices_of
 
+LARGEST_MATRIX_RATE = 0.02  # that any batches are learned from at
 _WARMUP_MOST = 10  # a shortened training warms up for at most one in so many of its steps
 
 
@@ -24,6 +27,7 @@ class Preset:
     """Everything that tells one training from another but the seed. Hours are hours of synthesized speech."""
 
     asr_hours: float
+    first_hours: float  # of asr_hours, before ears begin to learn; they hear the others as these are made
     agent_hours: float
     split_turn_hours: float
     event_hours: float  # of backchannels; twice as much of noises
@@ -46,6 +50,7 @@ class Preset:
     codec_steps: LoopOptions
     codes_fixed_after: int  # of codec_steps
     decoder_steps: LoopOptions
+    ctc_batch_sec: float = BATCH_SEC
     adapter_batch: int = 16
     state_batch: int = 16
     batch_scale: int = 1  # times these, and what other stages learn from in a step
@@ -58,6 +63,7 @@ class Preset:
 
 TINY = Preset(
     asr_hours=120,  # much less is learned by heart
+    first_hours=3,
     agent_hours=18.8,
     split_turn_hours=4.5,
     event_hours=1.2,
@@ -105,8 +111,38 @@ TINY = Preset(
     },
 )
 
+# The same sizes in about ten minutes on a GPU, most of whose steps take as long as starting their kernels does: batches
+# are larger by far, and steps fewer. Synthesis on a dozen cores is the other limit; of the natural voices, the slowest
+# engine's are asked for less often.
+TINY_ON_GPU = replace(
+    TINY,
+    asr_hours=36,
+    first_hours=2,
+    agent_hours=8,
+    split_turn_hours=2,
+    event_hours=0.6,
+    voices=(*TRAIN_VOICES, *voices_of("flite", "pico")),
+    batch_scale=8,
+    ctc_batch_sec=2 * BATCH_SEC,
+    adapter_batch=48,
+    shard_clips=100,
+    text_steps=LoopOptions(steps=3600, learning_rate=2e-3, matrix_rate=0.02, averaging=0.995),
+    ctc_steps=LoopOptions(steps=700, learning_rate=1.5e-3, warmup=50, matrix_rate=0.02),
+    character_steps=200,
+    adapter_steps=LoopOptions(steps=2200, learning_rate=2e-3, warmup=50, matrix_rate=0.02, averaging=0.985),
+    soup_runs=0,
+    heard_steps=LoopOptions(steps=1250, learning_rate=2e-3, warmup=30, matrix_rate=0.02, averaging=0.98),
+    state_steps=replace(TINY.state_steps, steps=330, averaging=0.97),
+    head_turns=9_000,
+    calibration_turns=1_000,
+    codec_steps=replace(TINY.codec_steps, steps=3500),
+    codes_fixed_after=1200,
+    decoder_steps=LoopOptions(steps=1400, learning_rate=2e-3, warmup=50, matrix_rate=0.02, averaging=0.99),
+)
+
 SMOKE = Preset(
     asr_hours=0.02,
+    first_hours=0.01,
     agent_hours=0.02,
     split_turn_hours=0.02,
     event_hours=0.01,
@@ -171,18 +207,29 @@ def shortened(preset: Preset, share: float) -> Preset:
 
 
 def with_larger_batches(preset: Preset, scale: int) -> Preset:
-    """Batches that are `scale` times as large, as many times fewer steps and the same rates, for a GPU that is idle else.
+    """Batches that are `scale` times as large and as many times fewer steps, for a GPU that is idle else.
 
-    The codec, whose codebook counts what a batch uses of it, keeps its own. Raises ConfigError unless 1 <= scale.
+    Rates grow with the root of `scale` (their gradients are so much surer), up to LARGEST_MATRIX_RATE. The codec, whose
+    codebook counts what a batch uses of it, keeps its own. Raises ConfigError unless 1 <= scale.
     """
     if scale < 1:
         raise ConfigError(f"batches are at least as large as the preset's, not {scale} times")
-    return replace(
-        _with_steps(preset, 1 / scale, {}),
-        batch_scale=preset.batch_scale * scale,
-        codec_steps=preset.codec_steps,
-        codes_fixed_after=preset.codes_fixed_after,
-    )
+    larger = _with_steps(preset, 1 / scale, {})
+    changes: dict[str, Any] = {
+        name: _faster(options, math.sqrt(scale))
+        for name in (entry.name for entry in fields(larger))
+        if isinstance(options := getattr(larger, name), LoopOptions)
+    }
+    changes |= {"codec_steps": preset.codec_steps, "codes_fixed_after": preset.codes_fixed_after}
+    return replace(larger, **changes, batch_scale=preset.batch_scale * scale)
+
+
+def _faster(options: LoopOptions, factor: float) -> LoopOptions:
+    """The same at larger rates, as far as matrices bear them."""
+    if not options.matrix_rate:
+        return options
+    factor = max(1.0, min(factor, LARGEST_MATRIX_RATE / options.matrix_rate))
+    return replace(options, learning_rate=options.learning_rate * factor, matrix_rate=options.matrix_rate * factor)
 
 
 def _with_steps(preset: Preset, share: float, least: Mapping[str, int]) -> Preset:
@@ -205,3 +252,9 @@ def _with_steps(preset: Preset, share: float, least: Mapping[str, int]) -> Prese
 
 
 PRESETS = {"tiny": TINY, "smoke": SMOKE}
+_ON_GPU = {"tiny": TINY_ON_GPU}
+
+
+def preset_for(name: str, device: str) -> Preset:
+    """The preset of that name as it is trained on such a device. Raises KeyError."""
+    return PRESETS[name] if device == "cpu" else _ON_GPU.get(name, PRESETS[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,12 @@ from duplex.train.plans import world_words
 from duplex.train.voices import AGENT_VOICE, phones_of
 
 _SILENCE = "pau"
-_THREADS = 2  # each waits for an engine process
 
 
 def lexicon_of(words: Iterable[str]) -> Lexicon:
     """Phones of each word, as the agent's voice says it alone. Raises SynthesisError."""
     wanted = sorted({word.lower() for word in words if len(word) > 1})
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for an engine process
         said = pool.map(lambda word: phones_of(word, AGENT_VOICE), wanted)
         found = {
             word: tuple(phone for phone in phones if phone != _SILENCE)

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
 
 import torch
@@ -20,11 +21,18 @@ import torch
 from duplex.core.errors import DuplexError
 from duplex.train.pipeline import NEEDS, Pipeline
 
-MOST_AT_A_TIME = 2  # the stages are two chains: what hears and thinks, and what speaks
+MOST_AT_A_TIME = 5  # what hears, what thinks, what speaks, and their synthesis
 _LOOK_SEC = 1.0
 _STOPPING_SEC = 10.0  # that a stage gets to end when another one has failed
 
-_CONTEXT = multiprocessing.get_context("spawn")
+# Stages that learn come from a process that has imported what they need: on a GPU that takes as long as some of them do.
+# Those that synthesize need not wait for it.
+_SPAWN = multiprocessing.get_context("spawn")
+_FORKSERVER = multiprocessing.get_context("forkserver")
+_PRELOADED = ["duplex.train.pipeline", "transformers.models.qwen2.modeling_qwen2"]
+_SYNTHESIZE = ("data", "users", "agent")
+
+StageProcess = SpawnProcess | ForkServerProcess
 
 
 class StageError(DuplexError):
@@ -40,7 +48,7 @@ class MoreThreads:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.told = False
-        self._told_by, self._teller = _CONTEXT.Pipe(duplex=False)
+        self._told_by, self._teller = _SPAWN.Pipe(duplex=False)
 
     def tell(self) -> None:
         """Let the stage take them, now or when it has come so far."""
@@ -66,6 +74,8 @@ def run_all(pipeline: Pipeline, jobs: int, threads: int = 0) -> None:
         StageError: A stage failed. The others are stopped, and go on from their last state next time.
 
     """
+    _FORKSERVER.set_forkserver_preload(_PRELOADED)
+    forkserver.ensure_running()
     logs = pipeline.work / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     threads = threads or max(1, len(os.sched_getaffinity(0)) // jobs)
@@ -101,16 +111,16 @@ def _run_alone(stage: str, more: Mapping[str, MoreThreads]) -> None:
 
 
 @contextmanager
-def _stages() -> Iterator[dict[str, SpawnProcess]]:
+def _stages() -> Iterator[dict[str, StageProcess]]:
     """Running stages by name; whatever still runs at the end is stopped, with the processes that work for it."""
-    running: dict[str, SpawnProcess] = {}
+    running: dict[str, StageProcess] = {}
     try:
         yield running
     finally:
         stop(list(running.values()))
 
 
-def stop(stages: Sequence[SpawnProcess]) -> None:
+def stop(stages: Sequence[StageProcess]) -> None:
     """End stages and what works for them, first by asking."""
     for process in stages:
         _signal(process, signal.SIGTERM)
@@ -121,7 +131,7 @@ def stop(stages: Sequence[SpawnProcess]) -> None:
         process.join()
 
 
-def _signal(process: SpawnProcess, number: signal.Signals) -> None:
+def _signal(process: StageProcess, number: signal.Signals) -> None:
     """To the stage's process group, or to itself before it has made one."""
     assert process.pid is not None
     try:
@@ -133,10 +143,11 @@ def _signal(process: SpawnProcess, number: signal.Signals) -> None:
 
 def start(
     run: Callable[[str], None], stage: str, log: Path, threads: int, more: MoreThreads | None = None
-) -> SpawnProcess:
+) -> StageProcess:
     """A process that does `run(stage)` with so many threads of torch; what it prints goes to the file `log`."""
     log.write_text("")
-    process = _CONTEXT.Process(target=_run, args=(run, stage, log, threads, more))
+    context = _SPAWN if stage in _SYNTHESIZE else _FORKSERVER
+    process = context.Process(target=_run, args=(run, stage, log, threads, more))
     process.start()
     return process
 

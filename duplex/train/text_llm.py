@@ -205,6 +205,7 @@ DRILLED = (
     "time.",
     "date.",
 )  # what takes most practice
+REPLY_MARGIN = 12  # pieces that a reply may have more than the right one before it is cut
 DRILLED_SHARE = 0.4  # of the dialogues have one of these
 
 
@@ -305,31 +306,49 @@ def language_loss(model: Any, embeddings: Tensor, targets: Tensor, kinds: Tensor
 def text_accuracy(model: Any, writer: DialogueWriter, split: str, count: int, seed: int, spoken: float = 1.0) -> float:
     """Share of right replies, greedy, the dialogue before each turn given as it should have gone."""
     rng = random.Random(seed)
-    right = asked = 0
-    while asked < count:
+    prompts, limits, last = [], [], []
+    for _ in range(count):
         dialogue = sample_dialogue(rng, split)  # type: ignore[arg-type]
         ids, _, _ = writer.write(Dialogue([*dialogue.turns]), rng, speech=spoken)
         reply = writer.encode(dialogue.turns[-1].reply)
-        prompt = ids[: len(ids) - len(reply)]
-        text = greedy_reply(model, writer, prompt, len(reply) + 12)
-        right += answer_is_right(dialogue.turns[-1], text)
-        asked += 1
-    return right / asked
+        limits.append(len(reply) + REPLY_MARGIN)
+        prompts.append(ids[: len(ids) - len(reply)])
+        last.append(dialogue.turns[-1])
+    replies = greedy_replies(model, writer, prompts, limits)
+    return sum(answer_is_right(turn, text) for turn, text in zip(last, replies, strict=True)) / count
 
 
 @torch.inference_mode()
-def greedy_reply(model: Any, writer: DialogueWriter, prompt: list[int], limit: int) -> str:
-    """The greedy continuation of a prompt up to the end of turn."""
-    out = model(torch.tensor([prompt], device=model.device), use_cache=True)
-    tokens: list[int] = []
-    while len(tokens) < limit:
-        token = int(out.logits[0, -1].argmax())
-        if token == writer.chat.end_of_turn:
+def greedy_replies(
+    model: Any, writer: DialogueWriter, prompts: Sequence[list[int]], limits: Sequence[int]
+) -> list[str]:
+    """The greedy continuation of every prompt up to the end of turn, of at most so many pieces; all at once."""
+    end = writer.chat.end_of_turn
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)[:, None]
+    place = torch.arange(longest, device=model.device) - (longest - lengths)  # below 0: padding
+    seen, place = (place >= 0).long(), place.clamp(min=0)
+    cache, tokens = None, torch.zeros(len(prompts), 0, dtype=torch.long, device=model.device)
+    while tokens.shape[1] < max(limits):
+        out = model(ids, attention_mask=seen, position_ids=place, past_key_values=cache, use_cache=True)
+        cache, ids = out.past_key_values, out.logits[:, -1:].argmax(-1)
+        tokens = torch.cat([tokens, ids], dim=1)
+        if bool((tokens == end).any(1).all()):
             break
-        tokens.append(token)
-        out = model(torch.tensor([[token]], device=model.device), past_key_values=out.past_key_values, use_cache=True)
-    text: str = writer.decode(tokens)
-    return text
+        seen, place = F.pad(seen, (0, 1), value=1), place[:, -1:] + 1
+    rows = (row[:limit] for row, limit in zip(tokens.tolist(), limits, strict=True))
+    return [writer.decode(list(itertools.takewhile(end.__ne__, row))) for row in rows]
+
+
+def provide_tokenizer(unfinished: Path, llm_folder: Path, vocabulary: int, seed: int) -> None:
+    """Make the tokenizer of `llm_folder` where it has none, in the folder `unfinished` first."""
+    if (llm_folder / "tokenizer.json").exists():
+        return
+    make_tokenizer(unfinished, vocabulary, seed)
+    llm_folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == "tokenizer.json"):
+        path.replace(llm_folder / path.name)  # the one that is asked for above is the last
 
 
 def run(
@@ -346,15 +365,9 @@ def run(
     batch_scale: int = 1,
 ) -> None:
     """Train on dialogues of the world, and on those that `heard(seed)` makes without end, what the ears wrote; then write
-    the Hugging Face directory `llm_folder` (weights in bfloat16).
+    the Hugging Face directory `llm_folder`, which holds a tokenizer (weights in bfloat16).
     """
     torch.manual_seed(seed)
-    if not (llm_folder / "tokenizer.json").exists():
-        unfinished = folder / "tokenizer"
-        make_tokenizer(unfinished, dims.vocabulary, seed)
-        llm_folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(unfinished.iterdir(), key=lambda path: path.name == "tokenizer.json"):
-            path.replace(llm_folder / path.name)  # the one that is asked for above is the last
     tokenizer = load_tokenizer(llm_folder)
     writer = DialogueWriter(tokenizer)
     model = new_model(dims, tokenizer)

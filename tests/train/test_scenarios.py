@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from duplex.train.corpus import Utterance, build_corpus, load_corpus, load_split_turns
+from duplex.train.corpus import (
+    GrowingCorpus,
+    Utterance,
+    again_and_again,
+    build_corpus,
+    load_corpus,
+    load_split_turns,
+)
 from duplex.train.plans import TRAINING, plan_split_turns
 from duplex.train.scenarios import (
     CHUNK_SAMPLES,
@@ -172,6 +179,30 @@ def test_processes_build_the_shards_that_one_would(tmp_path: Path) -> None:
     assert [path.name for path in together] == [path.name for path in alone]
     assert len(alone) > 3
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(alone, together, strict=True))
+
+
+def test_a_growing_corpus_is_heard_as_it_grows(tmp_path: Path) -> None:
+    build_corpus("noise", tmp_path, hours=0.001, seed=3, shard_clips=4)
+    corpus = GrowingCorpus(tmp_path)
+    first = len(corpus)
+    heard = again_and_again(corpus, random.Random(1))
+    round_of_first = [id(next(heard)) for _ in range(first)]
+    assert sorted(round_of_first) == sorted(map(id, corpus))
+    build_corpus("noise", tmp_path, hours=0.004, seed=3, shard_clips=4)
+    assert len(corpus) == first  # until it is looked at again
+    fresh = {id(next(heard)) for _ in range(10 * first)}
+    assert len(corpus) == len(load_corpus(tmp_path)) > 2 * first
+    assert fresh >= {id(clip) for clip in corpus[first:]}
+    assert [clip.text for clip in corpus] == [clip.text for clip in load_corpus(tmp_path)]
+
+
+def test_a_corpus_is_heard_whole_before_anything_is_heard_again(tmp_path: Path) -> None:
+    build_corpus("noise", tmp_path, hours=0.001, seed=3)
+    clips = load_corpus(tmp_path)
+    heard = again_and_again(clips, random.Random(1))
+    rounds = [[id(next(heard)) for _ in clips] for _ in range(3)]
+    assert all(sorted(one) == sorted(map(id, clips)) for one in rounds)
+    assert rounds[0] != rounds[1]
 
 
 def test_a_corpus_comes_back_and_is_resumed(tmp_path: Path) -> None:

@@ -68,20 +68,31 @@ from duplex.train.loop import (
     trained_weights,
 )
 from duplex.train.pipeline import NEEDS, STAGES, Pipeline
-from duplex.train.presets import PRESETS, Preset, shortened, with_larger_batches
+from duplex.train.presets import LARGEST_MATRIX_RATE, PRESETS, Preset, preset_for, shortened, with_larger_batches
 from duplex.train.scenarios import DONT_CARE, load_pools
 from duplex.train.side_by_side import MoreThreads, start, stop
-from duplex.train.speak_stage import FOREIGN_HIDDEN, _hidden, codes_of_symbols, decoder_loss, hidden_rows
+from duplex.train.speak_stage import (
+    FOREIGN_HIDDEN,
+    Batch,
+    _hidden,
+    codes_of,
+    codes_of_symbols,
+    decoder_loss,
+    hidden_rows,
+)
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import (
     IGNORED,
+    PROMPT_POSITIONS,
     USER_WEIGHT,
     DialogueWriter,
     batches,
+    greedy_replies,
     heard_examples,
     language_loss,
     new_model,
+    practice,
 )
 from duplex.train.tokenizer import with_frequent_words
 from duplex.train.warm_start import WarmStart
@@ -106,9 +117,9 @@ def test_stages_side_by_side_have_logs_and_wait_for_what_they_need(trained):
     said = (work / "said").read_text()
     began, ended = ({stage: said.index(f"stage {stage}: {what}") for stage in NEEDS} for what in ("begun", "done"))
     assert all(ended[needed] < began[stage] for stage, needs in NEEDS.items() for needed in needs)
-    assert max(began["data"], began["text"]) < min(ended.values())
+    assert max(began["tokenizer"], began["data"]) < min(ended.values())
     assert re.search(r"stage export: begun.*\nstage export: alone now, with \d+ threads\n", said)
-    assert "stage data: alone" not in said[: ended["text"]]
+    assert "alone" not in said[: min(ended.values())]
 
 
 def _until_three_threads(stage):
@@ -167,7 +178,7 @@ def test_a_stage_that_is_killed_is_seen_and_takes_its_processes_along(tmp_path):
     os.close(reader)
 
 
-@pytest.mark.parametrize("jobs", ["0", "-1", "3", "two"])
+@pytest.mark.parametrize("jobs", ["0", "-1", "6", "two"])
 def test_more_stages_at_a_time_than_can_be_are_refused(jobs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["all", "--preset", "smoke", "--jobs", jobs, "--work", str(tmp_path)])
@@ -227,7 +238,14 @@ def test_larger_batches_hold_as_much_in_fewer_steps():
     assert with_larger_batches(tiny, 1) == tiny
     assert large.batch_scale == 8
     assert large.heard_steps.steps * 8 == tiny.heard_steps.steps
-    assert large.heard_steps.learning_rate == tiny.heard_steps.learning_rate
+    assert large.heard_steps.matrix_rate == pytest.approx(LARGEST_MATRIX_RATE)
+    assert large.heard_steps.learning_rate / tiny.heard_steps.learning_rate == pytest.approx(
+        LARGEST_MATRIX_RATE / tiny.heard_steps.matrix_rate
+    )
+    assert with_larger_batches(tiny, 2).adapter_steps.matrix_rate == pytest.approx(
+        tiny.adapter_steps.matrix_rate * math.sqrt(2)
+    )
+    assert large.text_steps.matrix_rate == tiny.text_steps.matrix_rate
     assert 1 - large.heard_steps.averaging == pytest.approx(8 * (1 - tiny.heard_steps.averaging))
     assert large.character_steps * 8 == tiny.character_steps
     assert (large.codec_steps, large.codes_fixed_after) == (tiny.codec_steps, tiny.codes_fixed_after)
@@ -235,17 +253,28 @@ def test_larger_batches_hold_as_much_in_fewer_steps():
         with_larger_batches(tiny, 0)
 
 
+def test_a_gpu_gets_another_schedule_for_the_same_sizes():
+    tiny, on_gpu = PRESETS["tiny"], preset_for("tiny", "cuda")
+    assert preset_for("tiny", "cpu") == tiny
+    assert preset_for("smoke", "cuda") == PRESETS["smoke"]
+    for size in ("llm", "encoder", "adapter_kernel", "codes", "codec", "decoder", "eight_bit", "speech"):
+        assert getattr(on_gpu, size) == getattr(tiny, size)
+    assert set(on_gpu.voices) == set(tiny.voices)
+    assert on_gpu.batch_scale > tiny.batch_scale
+    assert on_gpu.adapter_steps.steps < tiny.adapter_steps.steps
+
+
 def test_batches_are_as_many_times_as_large_as_asked_for(trained):
     work, _ = trained
     corpus = load_corpus(work / "corpus" / "asr") * 20
 
     def utterances(scale):
-        some = itertools.islice(ctc_stage.batches(corpus, 1, batch_scale=scale), 8)
+        some = itertools.islice(ctc_stage.batches(corpus, 1, batch_sec=30 * scale), 8)
         return sum(len(texts) for _, texts in some)
 
     assert 2 * utterances(1) < utterances(3) < 4 * utterances(1)
     said = [Said("a", torch.zeros(1, 4), torch.zeros(100, dtype=torch.long))] * 1000
-    assert [len(next(speak_stage.batches(said, 1, scale))) for scale in (1, 3)] == [45, 135]
+    assert [len(next(speak_stage.groups(said, 1, scale))) for scale in (1, 3)] == [45, 135]
 
 
 def test_a_training_of_no_length_is_refused(tmp_path, capsys):
@@ -443,7 +472,11 @@ def test_a_larger_llm_begins_by_saying_the_same(trained):
 def test_a_checkpoint_of_other_sizes_is_refused(trained, tmp_path, capsys):
     _, out = trained
     (tmp_path / "corpus").symlink_to(trained[0] / "corpus")
-    assert main(["text", "--preset", "tiny", "--work", str(tmp_path), "--start-from", str(out), "--device", "cpu"]) == 1
+    asked = ["--preset", "tiny", "--work", str(tmp_path), "--start-from", str(out), "--device", "cpu"]
+    assert main(["text", *asked]) == 1
+    assert "run the stage 'tokenizer' first" in capsys.readouterr().err
+    assert main(["tokenizer", *asked]) == 0
+    assert main(["text", *asked]) == 1
     assert "llm does not fit the preset" in capsys.readouterr().err
 
 
@@ -466,7 +499,7 @@ def _standing_still(preset: Preset) -> Preset:
 
 def test_a_stage_without_its_forerunner_says_so(tmp_path, capsys):
     assert main(["export", "--preset", "smoke", "--work", str(tmp_path), "--out", str(tmp_path / "o")]) == 1
-    assert "run the stage 'text' first" in capsys.readouterr().err
+    assert "run the stage 'tokenizer' first" in capsys.readouterr().err
 
 
 def test_training_goes_on_where_it_stopped(tmp_path):
@@ -714,7 +747,7 @@ def test_ctc_takes_any_id_for_the_blank():
 
 def test_states_and_interruptions_are_learned_where_they_are_judged(trained):
     work, _ = trained
-    model, _ = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")._listen_model("adapter")
+    model, _ = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")._listen_model("state")
     hidden, cues = torch.randn(2, 5, model.state_head.in_features), torch.randn(2, 3, 4)
     chunks = torch.tensor([[0, 1, 0, 1, -100], [0, 3, 2, -100, 1], [1, 2, 1, 2, 0], [1, 4, 1, -100, -100]])
     judged = model._state_logits(hidden, cues, chunks)
@@ -927,6 +960,43 @@ def test_how_long_a_symbol_lasts_is_read_from_a_corpus():
     assert float(found[ord("z")]) == pytest.approx(mean)
 
 
+def test_clips_are_coded_together_as_they_are_alone(trained):
+    work, out = trained
+    codec = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._codec()
+    clips = [clip.pcm for clip in load_corpus(work / "corpus" / "agent")[:6]]
+    clips += [clips[0][::-1].copy(), clips[1][:-50]]  # as long as the first, and about as long as the second
+    for together, clip in zip(codes_of(codec, clips), clips, strict=True):
+        assert len(together) == -(-len(clip) * 3 // (2 * codec.generator.samples_per_token))
+        assert torch.equal(together, codes_of(codec, [clip])[0])
+
+
+def test_replies_are_found_together_as_they_are_alone(trained):
+    work, _ = trained
+    llm = AutoModelForCausalLM.from_pretrained(work / "heard" / "llm", dtype=torch.float32).eval()
+    writer = DialogueWriter(load_tokenizer(work / "llm"))
+    prompts = [
+        writer.write(dialogue, random.Random(3))[0] for dialogue in itertools.islice(practice(random.Random(3)), 5)
+    ]
+    assert len({len(prompt) for prompt in prompts}) > 1
+    limits = [3, 9, 5, 9, 1]
+    for prompt, limit, reply in zip(prompts, limits, greedy_replies(llm, writer, prompts, limits), strict=True):
+        said: list[int] = []
+        while len(said) < limit:
+            piece = int(llm(torch.tensor([[*prompt, *said]])).logits[0, -1].argmax())
+            if piece == writer.chat.end_of_turn:
+                break
+            said.append(piece)
+        assert reply == writer.decode(said)
+
+
+def test_prompts_begin_as_what_announces_audio_to_the_llm(trained):
+    work, out = trained
+    model, writer = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("soup")
+    announces = model.llm.get_input_embeddings().weight[writer.audio_start]
+    assert model.prompt_embeddings.shape == (PROMPT_POSITIONS, len(announces))
+    assert all(torch.equal(row, announces) for row in model.prompt_embeddings)
+
+
 def test_hidden_states_are_the_same_alone_and_in_a_batch(trained):
     work, _ = trained
     llm = AutoModelForCausalLM.from_pretrained(work / "llm").eval()
@@ -941,7 +1011,7 @@ def test_what_the_llm_thought_is_swapped_or_blurred_in_training_alone():
     batch = [Said("a", torch.full((row + 1, 4), float(row + 1)), torch.tensor([1])) for row in range(4)]
 
     def hidden(*, corrupt):
-        states, rows = _hidden(batch, torch.device("cpu"), corrupt=corrupt)
+        states, rows = _hidden(Batch.of(batch, lambda text: list(text.encode()), 2), corrupt=corrupt)
         return [state[:count] for state, count in zip(states, rows.tolist(), strict=True)]
 
     for rows, clip in zip(hidden(corrupt=False), batch, strict=True):
@@ -966,7 +1036,8 @@ def test_clips_are_learned_from_together_as_they_are_alone(symbols):
     clips = [Said("ab", torch.randn(2, 32), torch.arange(7)), Said("abcde", torch.randn(4, 32), torch.arange(11))]
 
     def loss(batch):
-        return float(decoder_loss(decoder, embedding, batch, lambda text: list(text.encode()), corrupt=False)["loss"])
+        together = Batch.of(batch, lambda text: list(text.encode()), dims.eos)
+        return float(decoder_loss(decoder, embedding, together, corrupt=False)["loss"])
 
     with torch.inference_mode():
         alone = (loss(clips[:1]) * 8 + loss(clips[1:]) * 12) / 20
@@ -1009,7 +1080,7 @@ def test_positions_that_predict_nothing_count_for_nothing(trained):
 def test_the_llm_goes_on_with_what_the_ears_make_of_the_corpus(trained):
     """Whole dialogues, each turn with as many positions as its recording has, doubts where the user speaks."""
     work, _ = trained
-    model, writer = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")._listen_model("adapter")
+    model, writer = Pipeline(PRESETS["smoke"], work, work / "checkpoint", seed=1, device="cpu")._ears("adapter")
     corpus = load_corpus(work / "corpus" / "asr")
     whole = dialogues_of(corpus)
     assert sorted(number for dialogue in whole for number in dialogue) == [
