@@ -51,3 +51,18 @@ def test_the_source_voice_is_understood_and_noise_is_not():
     assert wrong is not None
     assert wrong > 0.5
     assert recogniser.word_error_rate([]) is None
+
+
+def test_what_is_heard_does_not_depend_on_what_was_heard_before():
+    recogniser = Recogniser(SENTENCES)
+    first, *others = (synthesize(text, AGENT_VOICE) for text in SENTENCES)
+
+    def score() -> float:
+        recogniser.hear(first, 16000)
+        best: float = recogniser._decoder.hyp().score
+        return best
+
+    alone = score()
+    for other in others:
+        recogniser.hear(other, 16000)
+        assert score() == alone
