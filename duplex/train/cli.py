@@ -18,7 +18,7 @@ from duplex.train.scenarios import load_pools
 from duplex.train.side_by_side import MOST_AT_A_TIME, run_all
 from duplex.train.voices import TRAIN_VOICES, SynthesisError, voices_of
 
-LENGTH_FILE = "length"  # of the folder of a run: the share of its preset's length, and how large its batches are
+LENGTH_FILE = "length"  # of the folder of a run: share of its preset's length, size of its batches, and whose schedule
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,10 +39,13 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     top.add_argument(
         "--batches", type=int, default=1, metavar="N",
-        help="times as large batches in as many times fewer steps, for a GPU",
+        help="times as large batches in as many times fewer steps",
     )  # fmt: skip
     top.add_argument("--seed", type=int, default=1)
-    top.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    top.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu",
+        help="where to train; for a GPU, preset tiny has a schedule of its own",
+    )  # fmt: skip
     top.add_argument("--threads", type=int, default=0, help="torch threads (0: its own choice)")
     top.add_argument("--workers", type=int, default=0, help="processes that make data (0: none beside the training)")
     top.add_argument(
@@ -54,15 +57,15 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def keep_length(work: Path, share: float, batches: int = 1) -> None:
-    """Note in `work` how long its trainings are and how large their batches. Raises ConfigError if they are others."""
-
-    def noted(share: float, batches: int) -> str:
-        return f"{share}" if batches == 1 else f"{share}, batches times {batches}"
-
-    note, asked = work / LENGTH_FILE, noted(share, batches)
+def keep_length(work: Path, share: float, batches: int = 1, *, for_gpu: bool = False) -> None:
+    """Note in `work` how long its trainings are, how large their batches, and whether by a GPU's schedule. Raises
+    ConfigError if they are others.
+    """
+    asked = f"{share}" if batches == 1 else f"{share}, batches times {batches}"
+    asked += ", for a GPU" if for_gpu else ""
+    note = work / LENGTH_FILE
     trained = any(work.glob("*/state.pt"))
-    kept = note.read_text().strip() if note.exists() else noted(1.0, 1) if trained else asked
+    kept = note.read_text().strip() if note.exists() else "1.0" if trained else asked
     if kept != asked:
         raise ConfigError(
             f"{work} holds trainings of length {kept}: give those of length {asked} a folder of their own"
@@ -80,10 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.stage == "evaluate":
             return _evaluate(options)
         preset = preset_for(options.preset, options.device)
+        for_gpu = preset is not PRESETS[options.preset]
         if options.engines:
             preset = replace(preset, voices=voices_of(*options.engines))
         preset = with_larger_batches(shortened(preset, options.length), options.batches)
-        keep_length(options.work, options.length, options.batches)
+        keep_length(options.work, options.length, options.batches, for_gpu=for_gpu)
         pipeline = Pipeline(
             preset, options.work, options.out, options.seed, options.device, options.start_from, options.workers
         )

@@ -22,7 +22,7 @@ from duplex.audio.features import CARRY_SAMPLES, CHUNK_SAMPLES, MEL_BINS, NEW_FR
 from duplex.core.words import word_errors
 from duplex.model.encoder import EncoderDims, SpeechEncoder
 from duplex.train.augment import augment
-from duplex.train.corpus import GrowingCorpus, Utterance, again_and_again
+from duplex.train.corpus import Utterance, again_and_again
 from duplex.train.disguise import AUGMENTED_SHARE, STRENGTH, Clips, features_on, made_for, placed, with_masks
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.workers import in_processes
@@ -118,7 +118,7 @@ def set_cmvn(encoder: SpeechEncoder, corpus: Sequence[Utterance], rng: random.Ra
 
 
 def batches(
-    corpus: Sequence[Utterance] | GrowingCorpus,
+    corpus: Sequence[Utterance],
     seed: int,
     start: int = 0,
     stride: int = 1,
@@ -172,7 +172,7 @@ def word_error_rates(model: CtcModel, corpus: Sequence[Utterance], decode: Calla
 
 
 def run(
-    corpus: Sequence[Utterance] | GrowingCorpus,
+    corpus: Sequence[Utterance],
     held_out: Sequence[Utterance],
     folder: Path,
     dims: EncoderDims,

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from duplex.model.adapter import Adapter, as_pieces
 from duplex.model.encoder import SpeechEncoder
-from duplex.train.corpus import GrowingCorpus, Utterance, again_and_again
+from duplex.train.corpus import Utterance, again_and_again
 from duplex.train.ctc_stage import BLANK_ID, CHARACTER_WEIGHT, CtcHeads, characters, ctc_loss, pad_features
 from duplex.train.disguise import (
     AUGMENTED_SHARE,
@@ -276,12 +276,7 @@ def conversation_before(writer: DialogueWriter, context: Sequence[Turn], rng: ra
 
 
 def clip_batches(
-    corpus: Sequence[Utterance] | GrowingCorpus,
-    writer: DialogueWriter,
-    size: int,
-    seed: int,
-    device: str,
-    fill: Tensor,
+    corpus: Sequence[Utterance], writer: DialogueWriter, size: int, seed: int, device: str, fill: Tensor
 ) -> Iterator[SpokenBatch]:
     """Endless batches of single utterances of similar length, each in a disguise of its own, for a model on `device`;
     `fill` [80] stands where they are masked.

@@ -207,6 +207,8 @@ def test_trainings_of_another_length_need_a_folder_of_their_own(trained, tmp_pat
         keep_length(tmp_path / "new", 1.0)
     with pytest.raises(ConfigError, match=r"length 0\.5, batches times 8 a folder"):
         keep_length(tmp_path / "new", 0.5, 8)
+    with pytest.raises(ConfigError, match=r"length 0\.5, for a GPU a folder"):
+        keep_length(tmp_path / "new", 0.5, for_gpu=True)
 
 
 def test_a_shortened_preset_keeps_sizes_and_rates():
@@ -262,6 +264,12 @@ def test_a_gpu_gets_another_schedule_for_the_same_sizes():
     assert set(on_gpu.voices) == set(tiny.voices)
     assert on_gpu.batch_scale > tiny.batch_scale
     assert on_gpu.adapter_steps.steps < tiny.adapter_steps.steps
+
+
+def test_a_gpus_schedule_does_not_go_on_with_a_cpus_trainings(tmp_path, capsys):
+    keep_length(tmp_path, 1.0)
+    assert main(["text", "--preset", "tiny", "--device", "cuda", "--work", str(tmp_path)]) == 1
+    assert "length 1.0, for a GPU" in capsys.readouterr().err
 
 
 def test_batches_are_as_many_times_as_large_as_asked_for(trained):
