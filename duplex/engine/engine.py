@@ -13,6 +13,7 @@ from torch import Tensor
 from duplex.audio import features as fbank
 from duplex.audio.vad import VadModel
 from duplex.core.config import SessionConfig
+from duplex.core.spoken import as_heard
 from duplex.core.types import SamplingParams
 from duplex.core.verdict import decide
 from duplex.engine.failures import attempt, batched, restored_on_error
@@ -102,7 +103,7 @@ class TorchEngine:
         """State for one reply; `offline` splits text as the reference's offline driver does (fixture quirk 19)."""
         forced = None
         if forced_text is not None:
-            forced = [*self.llm.encode(self.llm.escaped(forced_text)), self.model.chat.end_of_turn]
+            forced = [*self.llm.encode_parts(self.llm.escaped(forced_text)), (self.model.chat.end_of_turn, "")]
         return TorchReplyState(
             sampler=TextSampler(sampling),
             segmenter=TextSegmenter(self.llm.tokenizer, offline=offline),
@@ -151,11 +152,11 @@ class TorchEngine:
         chat = self.model.chat
         written = []
         for step in steps:
-            text = self.llm.escaped(step.text)
             if step.role == "system":
-                ids = chat.system(text)
+                ids = chat.system(self.llm.escaped(step.text))
             elif step.role == "user":
-                ids = [*chat.prefix, *self.llm.encode(text)]
+                text = as_heard(step.text) if self.model.typed_as_heard else step.text
+                ids = [*chat.prefix, *self.llm.encode(self.llm.escaped(text))]
             else:
                 raise ValueError(f"prefill role {step.role!r} is neither 'system' nor 'user'")
             written.append(ids)

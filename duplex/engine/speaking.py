@@ -73,10 +73,13 @@ class SpeechSynthesizer:
                 return SpeakResult(_array(pcm), True, self._spans(state, float(length)), len(state.codes))
             state.codes.append(code)
             state.next_input = code
+            calls = len(state.vocoder.calls)
             ready = state.vocoder.push(code)
-            if ready is not None and len(ready):
+            if ready is not None:
                 state.samples += len(ready)
                 return SpeakResult(_array(ready), False, spans, len(state.codes))
+            if len(state.vocoder.calls) > calls:  # all of it is kept back; others may be waiting
+                return SpeakResult(np.zeros(0, np.float32), False, spans, len(state.codes))
 
     def _begin(self, state: TorchSpeechState, segment: Segment) -> bool:
         """Open a segment; False where nothing is left of its text after post-processing."""

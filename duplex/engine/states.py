@@ -12,7 +12,7 @@ from duplex.audio.gain import Loudness
 from duplex.audio.vad import VadState
 from duplex.engine.steps import HearState, ReplyState, SpeechState
 from duplex.model.sampling import CodeSampler, TextSampler
-from duplex.model.segmenter import TextSegmenter
+from duplex.model.segmenter import Segment, TextSegmenter
 from duplex.model.speech_decoder import SpeechCache
 from duplex.model.vocoder import StreamingVocoder
 
@@ -31,7 +31,7 @@ class TorchReplyState(ReplyState):
     """One reply being written.
 
     `pending` is the last sampled token: it enters the KV-cache only when the next one is asked for, so never when
-    the reply is cut (fixture quirk 7). `forced` holds tokens still to be said instead of sampled ones.
+    the reply is cut (fixture quirk 7). `forced` holds tokens still to be said instead of sampled ones, with their text.
     """
 
     sampler: TextSampler
@@ -43,7 +43,13 @@ class TorchReplyState(ReplyState):
     finished: bool = False
     started: bool = False
     pending: int | None = None
-    forced: list[int] | None = None
+    forced: list[tuple[int, str]] | None = None
+
+    def end(self) -> list[Segment]:
+        """The segment that is still open, closed, if there is anything to say in it."""
+        rest = self.segmenter.flush()
+        self.text = self.segmenter.text
+        return [rest] if rest else []
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from duplex.core.errors import BranchOverflowError
 from duplex.engine.failures import attempt, batched, restored_on_error
 from duplex.engine.states import TorchReplyState
 from duplex.engine.steps import ReplyResult, ReplyStep, StepFailure
@@ -42,11 +43,14 @@ class _Writing:
         return len(self.state.tokens) - self.first_token < self.step.max_tokens
 
     def note(self, completed: list[Segment] | StepFailure) -> None:
-        """What came of one token."""
-        if isinstance(completed, StepFailure):
-            self.failure = completed
-        else:
+        """What came of one token. A reply whose memory is full ends there, and what it has written is said."""
+        if not isinstance(completed, StepFailure):
             self.segments += completed
+        elif isinstance(completed.error, BranchOverflowError) and self.state.started:
+            self.state.finished = True
+            self.segments += self.state.end()
+        else:
+            self.failure = completed
 
     def result(self) -> ReplyResult | StepFailure:
         if self.failure is not None:
@@ -101,7 +105,7 @@ class TextWriter:
         state, length = writing.state, writing.step.branch.length
         if not state.started:
             state.started, state.start_length = True, length
-        token = state.forced.pop(0) if state.forced else state.sampler.sample(logits)
+        token, written = state.forced.pop(0) if state.forced else (state.sampler.sample(logits), None)
         if self._trace is not None:
             self._trace.written(hidden, logits, length, token)
         if token == self._model.chat.end_of_turn:
@@ -111,17 +115,10 @@ class TextWriter:
             state.tokens.append(token)
             if self._trace is not None:
                 self._trace.add("reply_hidden", hidden)
-            done = state.segmenter.push(token, hidden.clone())
+            done = state.segmenter.push(token, hidden.clone(), written)
             state.text = state.segmenter.text
             state.finished = len(state.tokens) >= state.max_tokens and not state.forced
             if not state.finished:
                 return [done] if done else []
-            return [piece for piece in (done, self._flush(state)) if piece]
-        rest = self._flush(state)
-        return [rest] if rest else []
-
-    @staticmethod
-    def _flush(state: TorchReplyState) -> Segment | None:
-        rest = state.segmenter.flush()
-        state.text = state.segmenter.text
-        return rest
+            return [*([done] if done else []), *state.end()]
+        return state.end()

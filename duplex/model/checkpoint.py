@@ -67,6 +67,7 @@ class DuplexModel:
     prompt_embeddings [prompts, llm_dim]; state_head Linear(llm_dim, states); settings from server.json.
     interruption_class: the state head's logit that tells whether the user is taking the floor from the speaking agent;
     None in official checkpoints.
+    typed_as_heard: the LLM knows users' turns as a recogniser writes them, so that typed ones are put like that (ours).
     codec_encoder: audio to codes, where the checkpoint has one of the kind we can run.
     """
 
@@ -82,6 +83,7 @@ class DuplexModel:
     folder: Path
     codec_encoder: CodecEncoder | None = None
     interruption_class: int | None = None
+    typed_as_heard: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,7 @@ class _Listening:
     state_head: nn.Linear
     chat_template: str
     interruption_class: int | None
+    typed_as_heard: bool
 
 
 def load_checkpoint(
@@ -143,6 +146,7 @@ def load_checkpoint(
         folder=folder,
         codec_encoder=codec_encoder,
         interruption_class=listening.interruption_class,
+        typed_as_heard=listening.typed_as_heard,
     )
 
 
@@ -159,6 +163,7 @@ def save_checkpoint(
     chat_template: str,
     codec_encoder: CodecEncoder | None = None,
     interruption_class: int | None = None,
+    typed_as_heard: bool = False,
     dtype: torch.dtype = torch.float16,
     eight_bit: bool = False,
 ) -> None:
@@ -183,6 +188,7 @@ def save_checkpoint(
         chat_template=chat_template,
         json_cmvn=True,
         interruption_class=interruption_class,
+        typed_as_heard=typed_as_heard,
     )
     (folder / "audiollm" / "train.yaml").write_text(
         yaml.safe_dump(train_yaml, allow_unicode=True, sort_keys=True), encoding="utf-8"
@@ -241,7 +247,15 @@ def _load_listening(folder: Path) -> _Listening:
         raise CheckpointError(
             f"{folder / 'train.yaml'}: interruption_class {interruption} is none of the {entries.states} states"
         )
-    return _Listening(encoder, adapter, prompts.weight.detach(), state_head, entries.chat_template, interruption)
+    return _Listening(
+        encoder,
+        adapter,
+        prompts.weight.detach(),
+        state_head,
+        entries.chat_template,
+        interruption,
+        entries.typed_as_heard,
+    )
 
 
 @torch.inference_mode()

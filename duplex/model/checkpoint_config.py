@@ -73,6 +73,7 @@ class ModelConf(_Entries):
     prompts_before_audio: Literal[True] = Field(default=True, alias="add_prompt_before")
     states: Annotated[int, Field(ge=3)] = Field(alias="predict_usr_state")
     interruption_class: Annotated[int, Field(ge=3)] | None = None  # ours
+    typed_as_heard: bool = False  # ours
     chat_template: str
 
 
@@ -227,6 +228,7 @@ def train_config(
     chat_template: str,
     json_cmvn: bool,
     interruption_class: int | None = None,
+    typed_as_heard: bool = False,
 ) -> dict[str, Any]:
     """train.yaml's content for these sizes."""
     transformer = {
@@ -276,6 +278,7 @@ def train_config(
             **({"pieces": adapter.pieces} if adapter.pieces else {}),
             **({"cues": adapter.cues} if adapter.cues else {}),
             **({} if interruption_class is None else {"interruption_class": interruption_class}),
+            **({"typed_as_heard": True} if typed_as_heard else {}),
         },
     }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from duplex.core.errors import CheckpointError
+from duplex.core.spoken import numbers_in_words
 
 BYTES = 256  # the first symbols are the bytes of a text's UTF-8 form; phones follow
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -27,10 +28,11 @@ class Lexicon:
         return BYTES + len(self.phones)
 
     def symbols_of(self, text: str, spelled: Callable[[], bool] = lambda: False) -> list[int]:
-        """Symbol ids of a text. Marks and gaps stay bytes; `spelled` is asked for each known word whether it does too.
+        """Symbol ids of a text, its numbers in words. Marks and gaps stay bytes; `spelled` is asked for each known word whether it does too.
 
         A letter alone is no word: in "A, B." it is spelled, and nothing but the text around it tells.
         """
+        text = numbers_in_words(text)
         ids: list[int] = []
         done = 0
         for found in _WORD.finditer(text):

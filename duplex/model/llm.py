@@ -248,6 +248,19 @@ class CausalLanguageModel:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
+    def encode_parts(self, text: str) -> list[tuple[int, str]]:
+        """Token ids of `text`, as `encode` has them, each with its part of the text, also where the vocabulary lacks it.
+
+        A character of several tokens is the first one's. All parts together are the text.
+        """
+        if not self.tokenizer.is_fast:
+            return [(token, self.tokenizer.decode([token])) for token in self.encode(text)]
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ends = [int(end) for _, end in encoded["offset_mapping"]]
+        starts = [0, *ends[:-1]]
+        ends[-1:] = [len(text)] if ends else []
+        return [(token, text[start:end]) for token, start, end in zip(encoded["input_ids"], starts, ends, strict=True)]
+
     def escaped(self, text: str) -> str:
         """A user's text with a space inside whatever `encode` would take for a special token, as for "<|im_end|>".
 

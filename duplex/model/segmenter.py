@@ -69,15 +69,18 @@ class SegmentRules:
     min_hidden: hidden states a segment has at least, but for the last one.
     comma_hidden: hidden states from which a comma ends a segment; None: commas never do.
     comma_before_audio: a comma ends a segment as long as nothing has been spoken, for an early start.
+    max_hidden: hidden states behind which a segment ends at the next word, and at twice as many in any case: text without
+    marks is spoken before all of it is written. None: never.
     """
 
     min_hidden: int = 4
     comma_hidden: int | None = 20
     comma_before_audio: bool = True
+    max_hidden: int | None = 64
 
 
 SERVER_RULES = SegmentRules()
-OFFLINE_RULES = SegmentRules(min_hidden=1, comma_hidden=None, comma_before_audio=False)
+OFFLINE_RULES = SegmentRules(min_hidden=1, comma_hidden=None, comma_before_audio=False, max_hidden=None)
 
 
 class TextSegmenter:
@@ -101,23 +104,35 @@ class TextSegmenter:
         self._context = 0
         self._read = 0
 
-    def push(self, token_id: int, hidden_row: torch.Tensor) -> Segment | None:
-        """Take a sampled token (not the end-of-turn one) and the hidden state [llm_dim] that predicted it.
+    def push(self, token_id: int, hidden_row: torch.Tensor, written: str | None = None) -> Segment | None:
+        """Take a token (not the end-of-turn one) and the hidden state [llm_dim] that predicted it, or would have.
+        `written`: its text, where that is known beforehand; either of all tokens or of none.
 
         Returns the segment it completes. One that is empty after `post_process` stays open, and so becomes the
         beginning of the next.
         """
         self._tokens.append(token_id)
+        if written is None:
+            written = self._decode_new()
+        else:
+            self._context = self._read = len(self._tokens)
+        before = self._cut() if self._overdue(written) else None
         self._hidden.append(hidden_row)
-        written = self._decode_new()
         self.text += written
         self._lengths.append(len(written.strip()))
-        return self._cut() if self._closes(written) else None
+        return before or (self._cut() if self._closes(written) else None)
 
     def flush(self) -> Segment | None:
         """The end of the reply: what is left, marked `last`, or None when that is nothing to speak."""
         self.text += self._decode_tail()
         return self._cut(last=True)
+
+    def _overdue(self, written: str) -> bool:
+        """Whether the open segment is long enough to end before the word that `written` begins."""
+        limit, count = self.rules.max_hidden, len(self._hidden)
+        if limit is None or count < limit:
+            return False
+        return count >= 2 * limit or written[:1].isspace() or _CHINESE.match(written) is not None
 
     def _closes(self, written: str) -> bool:
         rules = self.rules

@@ -45,6 +45,7 @@ def export(
         settings=settings,
         chat_template=TEMPLATE,
         interruption_class=INTERRUPTION_CLASS,
+        typed_as_heard=True,
         eight_bit=eight_bit,
     )
 

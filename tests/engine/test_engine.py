@@ -28,6 +28,7 @@ from duplex.engine.steps import (
 from duplex.model.adapter import Adapter
 
 FIXTURES = Path(__file__).parent.parent / "data" / "fixtures"
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "tiny"
 GREEDY = SamplingParams(max_text_tokens=40)
 
 
@@ -136,18 +137,30 @@ def test_one_bad_listen_step_fails_alone(engine, features):
         engine.branches.release(good)
 
 
-def test_a_reply_whose_slot_fills_up_takes_nothing_from_another(features):
+def test_a_reply_whose_slot_fills_up_ends_there_and_takes_nothing_from_another(features):
     small = TorchEngine.load(FIXTURES / "freeze_tiny", FIXTURES / "llm_tiny", slots=2, max_length=40)
     full, roomy = small.branches.acquire(), small.branches.acquire()
     small.prefill([PrefillStep(full, "user", "x" * 20)])  # leaves room for the suffix and a few tokens
     long, short = (small.new_reply_state(GREEDY, text) for text in ("and so on and on and on and on", "Hello there."))
-    failed, said = small.reply([ReplyStep(full, long, 30), ReplyStep(roomy, short, 30)])
-    assert isinstance(failed, StepFailure)
-    assert isinstance(failed.error, BranchOverflowError)
-    assert len(long.tokens) > len(short.tokens), "it failed when the other's segment was complete"
+    ended, said = small.reply([ReplyStep(full, long, 30), ReplyStep(roomy, short, 30)])
+    assert len(long.tokens) > len(short.tokens), "it was full when the other's segment was complete"
+    assert ended.finished
+    assert ended.text_delta
+    assert "and so on and on and on and on".startswith(ended.text_delta)
+    assert [segment.text for segment in ended.segments] == [ended.text_delta], "what was written is said"
     assert said.text_delta == "Hello there."
     assert [segment.text for segment in said.segments] == ["Hello there."]
     assert list(said.tokens) == short.tokens
+
+
+def test_a_reply_that_finds_no_room_to_begin_fails(features):
+    small = TorchEngine.load(FIXTURES / "freeze_tiny", FIXTURES / "llm_tiny", slots=1, max_length=40)
+    branch = small.branches.acquire()
+    used = small.prefill([PrefillStep(branch, "user", "x")])[0].length
+    small.prefill([PrefillStep(branch, "user", "x" * (39 - 2 * used))])
+    (failed,) = small.reply([ReplyStep(branch, small.new_reply_state(GREEDY, "Yes."), 30)])
+    assert isinstance(failed, StepFailure)
+    assert isinstance(failed.error, BranchOverflowError)
 
 
 def test_a_reply_that_cannot_be_sampled_fails_alone(engine):
@@ -297,7 +310,64 @@ def test_a_typed_end_of_turn_ends_no_turn(engine, monkeypatch, role):
 
 def test_a_text_to_be_said_ends_where_it_ends(engine):
     forced = engine.new_reply_state(GREEDY, forced_text="Yes.<|im_end|> And more.").forced
-    assert forced.index(engine.model.chat.end_of_turn) == len(forced) - 1
+    assert [token for token, _ in forced].index(engine.model.chat.end_of_turn) == len(forced) - 1
+
+
+@pytest.fixture(scope="module")
+def shipped() -> TorchEngine:
+    return TorchEngine.load(CHECKPOINT, slots=2, max_length=512)
+
+
+@pytest.mark.parametrize("text", ["Your code is 42/7.", "Zoë's café_bar: €5 – really? 你好", "<|im_end|> is no end."])
+def test_what_the_vocabulary_lacks_is_captioned_as_it_was_dictated(shipped, text):
+    assert "<unk>" in shipped.llm.tokenizer.decode(shipped.llm.encode("42")), "it has digits"
+    state = shipped.new_reply_state(SamplingParams(), text)
+    segments = []
+    with Conversation(shipped) as conversation:
+        while not state.finished:
+            segments += shipped.reply([ReplyStep(conversation.branch, state, 8)])[0].segments
+    assert state.text == shipped.llm.escaped(text)
+    assert "".join(segment.text for segment in segments) == state.text
+    assert sum(segment.token_count for segment in segments) == len(state.tokens)
+
+
+@pytest.mark.parametrize(
+    ("typed", "as_heard"),
+    [("What is 7 + 5?", "what is seven plus five"), ("Count from 3 to 8!", "count from three to eight")],
+)
+def test_typed_questions_are_put_as_they_would_be_heard(shipped, typed, as_heard):
+    def answer(text: str) -> str:
+        with Conversation(shipped) as conversation:
+            return conversation.type(text, speak=False).text
+
+    assert answer(typed) == answer(as_heard) != ""
+
+
+def test_other_checkpoints_read_what_was_typed(engine, monkeypatch):
+    written: list[int] = []
+    embed = engine.llm.embed
+    monkeypatch.setattr(engine.llm, "embed", lambda ids: embed(written.extend(ids) or ids))
+    with Conversation(engine, role="") as conversation:
+        written.clear()
+        engine.prefill([PrefillStep(conversation.branch, "user", "What is 7 + 5?")])
+    assert engine.llm.tokenizer.decode(written).endswith("What is 7 + 5?")
+
+
+def test_a_speak_step_is_one_vocoder_call_also_when_nothing_may_go_out_yet(engine, monkeypatch):
+    """The fixture's server.json searches for a quiet place to cut at; here there is none before the end."""
+    monkeypatch.setattr("duplex.model.vocoder.find_lowest_energy_cut", lambda *_: None)
+    with Conversation(engine, sampling=GREEDY) as conversation:
+        state = engine.new_reply_state(GREEDY, "Hello, how are you today, and tomorrow, and then?")
+        segments = engine.reply([ReplyStep(conversation.branch, state, 60)])[0].segments
+    speech = engine.new_speech_state(SamplingParams(seed=1))
+    given, done, total = segments[0], False, 0
+    while not done:
+        before = len(speech.vocoder.calls)
+        (spoken,) = engine.speak([SpeakStep(speech, given)])
+        given, done, total = None, spoken.segment_done, total + len(spoken.pcm)
+        assert len(speech.vocoder.calls) <= before + 1
+    assert len(speech.vocoder.calls) > 1
+    assert total == speech.samples > 0
 
 
 def test_equal_seeds_give_equal_replies(engine):

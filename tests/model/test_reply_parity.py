@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from duplex.core.types import SamplingParams
 from duplex.model.checkpoint import DuplexModel
 from duplex.model.sampling import CodeSampler, TextSampler, distribution
-from duplex.model.segmenter import Segment, TextSegmenter, post_process
+from duplex.model.segmenter import SERVER_RULES, Segment, TextSegmenter, post_process
 from tests.model.conftest import Tensors, assert_near
 
 
@@ -187,6 +188,34 @@ def test_special_tokens_other_than_the_end_are_not_spoken(model: DuplexModel) ->
     assert found[-1] is not None
     assert found[-1].text == "onetwo."
     assert found[-1].token_count == len(tokens)
+
+
+def test_text_without_marks_is_cut_between_words() -> None:
+    words = [f" word{number}" if number % 3 else "s" for number in range(1, 200)]
+    segmenter = TextSegmenter(Silent())
+    found = [segmenter.push(0, torch.zeros(1), word) for word in words]
+    cut = [segment for segment in (*found, segmenter.flush()) if segment]
+    limit = SERVER_RULES.max_hidden
+    assert limit is not None
+    assert "".join(segment.text for segment in cut) == segmenter.text == "".join(words)
+    assert all(limit <= segment.token_count < limit + 3 for segment in cut[:-1])
+    assert all(segment.text.startswith(" ") for segment in cut[1:]), "no word is cut in two"
+    assert [segment.first_token for segment in cut] == [0, *np.cumsum([s.token_count for s in cut])[:-1]]
+
+
+def test_text_without_gaps_is_cut_in_the_end() -> None:
+    segmenter = TextSegmenter(Silent())
+    found = [segmenter.push(0, torch.zeros(1), "a") for _ in range(300)]
+    assert SERVER_RULES.max_hidden is not None
+    assert [s.token_count for s in found if s] == [2 * SERVER_RULES.max_hidden] * 2
+
+
+class Silent:
+    """Knows no text: it comes with the tokens."""
+
+    def decode(self, token_ids: list[int], **options: bool) -> str:
+        assert not token_ids
+        return ""
 
 
 def test_segments_with_a_sentencepiece_like_tokenizer() -> None:
