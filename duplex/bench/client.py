@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from duplex.audio.wav import WavError, write_wav
 from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse
 from duplex.bench.log import ConversationLog, Event
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = options.add_argument
     add("--url", default="ws://127.0.0.1:8765", help="ws:// or wss://, the path defaults to /v1/duplex (%(default)s)")
-    add("--input", action=_Say, metavar="WAV", help="say this recording: any rate, PCM or float; may be repeated")
+    add("--input", action=_Say, metavar="WAV", help="say this recording: 8 to 48 kHz, PCM or float; may be repeated")
     add("--say", action=_Say, metavar="TEXT", help="type this instead of speaking; may be repeated")
     add("--at", action=_Say, metavar="WHEN", help="when to say the latest --input or --say; see below")
     add("--output", type=Path, metavar="WAV", help="save what was heard, on the session's clock")
@@ -66,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
     add("--tail", type=float, default=1.0, metavar="SEC", help="listen on after the last reply (%(default)s)")
     add("--reply-timeout", type=float, default=10.0, metavar="SEC", help="how long to wait for one (%(default)s)")
     add("--limit", type=float, default=600.0, metavar="SEC", help="longest conversation (%(default)s)")
-    add("--rate", type=int, metavar="HZ", help="microphone rate (that of the first recording)")
-    add("--output-rate", type=int, default=24000, metavar="HZ", help="loudspeaker rate (%(default)s)")
+    add("--rate", type=_rate, metavar="HZ", help="microphone rate (that of the first recording)")
+    add("--output-rate", type=_rate, default=24000, metavar="HZ", help="loudspeaker rate (%(default)s)")
     add("--instructions", metavar="TEXT", help="system prompt")
     add("--temperature", type=float, help="of text sampling; 0 is greedy")
     add("--top-k", type=int)
@@ -85,8 +86,22 @@ def build_script(parts: Sequence[tuple[str, str, str | None]]) -> list[Item]:
     for option, value, when in parts:
         default: Trigger = AfterReply() if script else At(FIRST_AT_SEC)
         trigger = default if when is None else parse_trigger(when)
-        script.append(Typed(value, trigger) if option == "--say" else Utterance(Recording.read(Path(value)), trigger))
+        script.append(Typed(value, trigger) if option == "--say" else Utterance(_recording(Path(value)), trigger))
     return script
+
+
+def _recording(path: Path) -> Recording:
+    recording = Recording.read(path)
+    if not MIN_SAMPLE_RATE <= recording.rate <= MAX_SAMPLE_RATE:
+        raise ConfigError(f"{path}: {recording.rate} Hz is not between {MIN_SAMPLE_RATE} and {MAX_SAMPLE_RATE} Hz")
+    return recording
+
+
+def _rate(text: str) -> int:
+    rate = int(text)
+    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        raise argparse.ArgumentTypeError(f"{rate} Hz is not between {MIN_SAMPLE_RATE} and {MAX_SAMPLE_RATE} Hz")
+    return rate
 
 
 def session_settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Float32, int16_bytes
+from duplex.audio.pcm import Float32, int16_bytes
 from duplex.bench.log import ConversationLog, Event, ReceivedFrame
 from duplex.bench.script import Cue, Item, Typed, Utterance
 from duplex.bench.speaker import VirtualSpeaker
@@ -69,7 +69,7 @@ async def converse(url: str, script: Sequence[Item], options: ClientOptions | No
 
 def _input_rate(script: Sequence[Item], wanted: int | None) -> int:
     spoken = next((item.recording.rate for item in script if isinstance(item, Utterance)), DEFAULT_INPUT_RATE)
-    return min(MAX_SAMPLE_RATE, max(MIN_SAMPLE_RATE, wanted or spoken))
+    return wanted or spoken
 
 
 def socket_url(url: str) -> str:

@@ -146,7 +146,7 @@ def _pause(case: Case, replies: tuple[Sounding, ...], log: ConversationLog, said
         case,
         replies,
         took_over=any(reply.start_sec < end for reply in replies),
-        right=_right(case.annotations[-1], _first_after(replies, end)),
+        right=_right(case.annotations[-1], _last_beyond(replies, end)),
         pause_probability=_respond_probability(log, said, *pauses),
         end_probability=_respond_probability(log, said, (end, end + END_WINDOW_SEC)),
     )
@@ -207,8 +207,9 @@ def _right(annotation: Annotation, reply: Sounding | None) -> bool | None:
     return reply is not None and answer_is_right(annotation.answer, reply.text)
 
 
-def _first_after(replies: Sequence[Sounding], moment_sec: float) -> Sounding | None:
-    return next((reply for reply in replies if reply.start_sec >= moment_sec), None)
+def _last_beyond(replies: Sequence[Sounding], moment_sec: float) -> Sounding | None:
+    """The last reply, if it is heard beyond a moment: one begun just before the user's last sound answers him too."""
+    return next((reply for reply in reversed(replies) if reply.end_sec > moment_sec), None)
 
 
 def _respond_probability(log: ConversationLog, said: SaidItem, *spans: tuple[float, float]) -> float | None:

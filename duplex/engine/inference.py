@@ -41,7 +41,12 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--max-text-tokens", type=int, default=128)
     top.add_argument("--max-length", type=int, default=2048, help="tokens a conversation can hold")
     top.add_argument("--offline", action="store_true", help="ignore predicted states, force the reply at the end")
-    top.add_argument("--trace", type=Path, default=None, help="write every intermediate tensor here (one input)")
+    top.add_argument(
+        "--trace",
+        type=Path,
+        default=None,
+        help="write every intermediate tensor up to the reply's text here (one input)",
+    )
     top.add_argument("--json", action="store_true", help="one JSON object a line")
     return top
 
@@ -68,7 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def plan(inputs: list[Path], output: Path) -> list[tuple[Path, Path]]:
-    """Which file answers which. Raises WavError when a folder holds no recording or two answers would share a name."""
+    """Which file answers which. Raises WavError when a folder holds no recording or two answers would share a name, or
+    an answer that of its own recording.
+    """
     sources: list[Path] = []
     for path in inputs:
         if path.is_dir():
@@ -79,13 +86,21 @@ def plan(inputs: list[Path], output: Path) -> list[tuple[Path, Path]]:
         else:
             sources.append(path)
     if len(sources) == 1 and len(inputs) == 1 and not inputs[0].is_dir() and not output.is_dir():
-        return [(sources[0], output)]
+        return _apart([(sources[0], output)])
     names = [source.name for source in sources]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise WavError(f"several inputs are called {twice[0]}: their answers would overwrite one another")
     output.mkdir(parents=True, exist_ok=True)
-    return [(source, output / source.name) for source in sources]
+    return _apart([(source, output / source.name) for source in sources])
+
+
+def _apart(planned: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    recordings = {source.resolve() for source, _ in planned}
+    for _, target in planned:
+        if target.resolve() in recordings:
+            raise WavError(f"{target} is one of the recordings: its answer would overwrite it")
+    return planned
 
 
 def _answer(engine: TorchEngine, source: Path, target: Path, options: argparse.Namespace) -> None:

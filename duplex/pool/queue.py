@@ -13,14 +13,18 @@ from duplex.core.errors import DuplexError
 
 
 class StepKind(StrEnum):
-    """What a step does; only steps of one kind share a batch."""
+    """What a step does; only steps of one kind share a batch, and those of `ALONE` with nothing."""
 
     HEAR = "hear"
     PREFILL = "prefill"
     LISTEN = "listen"
     REPLY = "reply"
     SPEAK = "speak"
-    STORE = "store"  # a callable that touches branches: fork, export; never batched
+    STORE = "store"  # a callable that touches branches: fork, export
+
+
+# A batch is done when the last of it is: what an engine does one after another anyway gains nothing by waiting for others.
+ALONE = frozenset({StepKind.SPEAK, StepKind.STORE})
 
 
 class QueueFullError(DuplexError):
@@ -46,7 +50,8 @@ class StepQueue:
     """Earliest deadline first, bounded, thread-safe.
 
     Full: `put` raises QueueFullError, nothing is thrown out. A taker gets the most urgent step and with it
-    every other waiting step of that kind, up to `max_batch`; it never waits to fill one.
+    every other waiting step of that kind, up to `max_batch`, but none where it is one of `ALONE`; it never waits to fill
+    a batch.
     """
 
     def __init__(self, *, bound: int, max_batch: int) -> None:
@@ -110,7 +115,7 @@ class StepQueue:
                 self._condition.wait()
             urgent = heapq.heappop(self._waiting)
             batch = [urgent]
-            if urgent.kind is not StepKind.STORE and self._waiting:
+            if urgent.kind not in ALONE and self._waiting:
                 alike = heapq.nsmallest(self._max_batch - 1, (q for q in self._waiting if q.kind is urgent.kind))
                 chosen = {q.arrival for q in alike}
                 if chosen:

@@ -33,6 +33,7 @@ class Intake:
         self._last_audio_sec: float | None = None
         self._next_silence_sec = 0.0
         self.skipped_samples = 0  # model-rate samples skipped since this was last taken
+        self.passed_samples = 0  # model-rate samples taken or skipped so far: where the last chunk ended
 
     @property
     def waiting_chunks(self) -> int:
@@ -76,6 +77,7 @@ class Intake:
             parts.append(piece)
             needed -= len(piece)
         self._waiting -= self._chunk_samples
+        self.passed_samples += self._chunk_samples
         return np.concatenate(parts)
 
     def _add(self, pcm: Float32) -> None:

@@ -46,6 +46,7 @@ class Microphone:
         self._intake = Intake(input_rate, facts.input_sample_rate, facts.chunk_samples)
         self._state = pool.engine.new_hear_state()
         self._features: dict[int, torch.Tensor] = {}
+        self._ends: dict[int, int] = {}  # of the same chunks, in samples
         self._audio_came = asyncio.Event()
 
     def push(self, pcm: Float32, missing: int) -> None:
@@ -63,8 +64,8 @@ class Microphone:
         return self._features.get(index)
 
     def end_ms(self, index: int) -> int:
-        """Where a chunk ends on the session's audio clock."""
-        return (index + 1) * self._chunk_samples * 1000 // self._rate
+        """Where a chunk that is not long past ends on the session's audio clock, skipped audio counted."""
+        return self._ends[index] * 1000 // self._rate
 
     async def hear(self, turn_open: Callable[[], bool], threshold: float) -> HearResult:
         """The next chunk; silence when a turn is open and the client has gone mute.
@@ -72,6 +73,7 @@ class Microphone:
         Raises StepFailedError, after which hearing starts afresh.
         """
         pcm = await self._next_chunk(turn_open)
+        end = self._intake.passed_samples
         arrived = self._clock.now()
         try:
             heard = await self._pool.submit(
@@ -85,7 +87,9 @@ class Microphone:
             raise
         self.index += 1
         self._features[self.index] = heard.features
-        self._features.pop(self.index - HISTORY_CHUNKS, None)
+        self._ends[self.index] = end
+        for kept in (self._features, self._ends):
+            kept.pop(self.index - HISTORY_CHUNKS, None)
         self.speech_level = max(heard.speech_probs, default=0.0)
         windows = len(heard.speech_probs)
         self.powers = tuple(np.square(pcm).reshape(windows, -1).mean(axis=1).tolist()) if windows else ()

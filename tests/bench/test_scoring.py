@@ -165,6 +165,20 @@ def test_the_end_of_a_paused_turn_is_where_the_annotation_says():
     assert outcome.end_probability == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(
+    ("replies", "right"),
+    [
+        ([(1.76, 3.0, "Yes.")], True),  # begun just before the end: taken, and right all the same
+        ([(1.2, 1.5, "Hm."), (1.9, 3.0, "Yes.")], True),
+        ([(1.2, 1.7, "Yes.")], False),  # over before the user was
+        ([(1.2, 2.0, "Yes."), (2.1, 3.0, "No.")], False),
+    ],
+)
+def test_the_answer_to_a_paused_turn_is_what_is_heard_last_beyond_its_end(replies, right):
+    ending = {"timestamp": (1.0, 1.6), "end": 1.8, "answer": [["yes"]]}
+    assert score(Case(Task.PAUSE, "x/000", Path(), (Annotation.model_validate(ending),)), log(*replies)).right is right
+
+
 def test_figures_leave_apart_what_did_not_apply():
     speaking = Outcome(case(Task.INTERRUPTION, 1, 2), (), took_over=True, stop_sec=0.4, was_speaking=True, right=True)
     silent = dataclasses.replace(speaking, was_speaking=False, stop_sec=None, took_over=False, right=False)

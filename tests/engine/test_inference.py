@@ -34,6 +34,16 @@ def test_two_inputs_of_one_name_are_refused(tmp_path):
         plan([tmp_path / "a" / "x.wav", tmp_path / "b" / "x.wav"], tmp_path / "out")
 
 
+def test_an_answer_never_overwrites_a_recording(tmp_path):
+    recording = tmp_path / "x.wav"
+    recording.touch()
+    for output in (tmp_path, recording):
+        with pytest.raises(WavError, match=r"x\.wav is one of the recordings"):
+            plan([recording], output)
+    with pytest.raises(WavError, match=r"x\.wav is one of the recordings"):
+        plan([tmp_path], tmp_path / ".." / tmp_path.name)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"hello", "not a WAV file"), (b"RIFF\0\0\0\0WAVEfmt \x04\0\0\0abcd", "cut short"), (None, "No such file")],

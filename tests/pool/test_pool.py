@@ -26,6 +26,7 @@ def test_the_most_urgent_first_and_its_kind_with_it() -> None:
     queue = StepQueue(bound=10, max_batch=2)
     for kind, step, deadline in [
         (StepKind.SPEAK, "s1", 3.0),
+        (StepKind.SPEAK, "s2", 3.5),
         (StepKind.LISTEN, "l2", 2.0),
         (StepKind.LISTEN, "l1", 1.0),
         (StepKind.LISTEN, "l3", 4.0),
@@ -33,8 +34,8 @@ def test_the_most_urgent_first_and_its_kind_with_it() -> None:
         (StepKind.STORE, "f2", 6.0),
     ]:
         queue.put(kind, step, deadline)
-    taken = [[queued.step for queued in queue.take()] for _ in range(5)]
-    assert taken == [["l1", "l2"], ["s1"], ["l3"], ["f1"], ["f2"]]
+    taken = [[queued.step for queued in queue.take()] for _ in range(6)]
+    assert taken == [["l1", "l2"], ["s1"], ["s2"], ["l3"], ["f1"], ["f2"]], "speaking and storing are done one by one"
 
 
 def test_equal_deadlines_keep_their_order() -> None:

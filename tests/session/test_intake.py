@@ -47,3 +47,6 @@ def test_too_much_audio_loses_the_oldest() -> None:
         intake.push(noise(4800), 0, 0.0)
     assert intake.waiting_chunks <= 12
     assert intake.skipped_samples == 2560 * (50 * 1600 // 2560 - intake.waiting_chunks)
+    skipped = intake.skipped_samples
+    assert intake.take() is not None
+    assert intake.passed_samples == skipped + 2560, "a chunk ends where it ended on the client's clock"
