@@ -61,6 +61,9 @@ def _mono(path: Path, body: bytes, code: int, channels: int, rate: int, bits: in
         samples = (np.frombuffer(body, "<i4") / 2.0**31).astype(np.float32)
     elif code == FLOAT and bits in (32, 64):
         samples = np.frombuffer(body, f"<f{bits // 8}").astype(np.float32)
+        if not np.isfinite(samples).all():
+            raise WavError(f"{path}: some of its samples are no numbers")
+        samples = samples.clip(-1.0, 1.0)
     elif code == MULAW:
         samples = mulaw_to_float(body)
     elif code == ALAW:
