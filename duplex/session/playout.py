@@ -65,7 +65,7 @@ class Playout:
     """Paces one session's agent audio so that sent - heard <= max_lead_ms, and knows what was heard.
 
     Heard position: the client's reports, each carried on for a short while; the clock of the audio sent when
-    `virtual` is set or no report comes.
+    `virtual` is set or no report comes, until one does.
     """
 
     def __init__(self, *, output_rate: int, codec_rate: int, max_lead_ms: int, virtual: bool) -> None:
@@ -80,6 +80,7 @@ class Playout:
         self._heard = 0  # position last reported or inferred, at `_heard_sec`
         self._heard_sec = 0.0
         self._reported_sec: float | None = None
+        self._unreported = False  # patience for a report ran out while something was played; until one comes
         self._current: _Utterance | None = None
         self._recent: deque[AgentAudio | TextDelta] = deque()  # sent, in order, of the current epoch
         self._paused = False
@@ -168,16 +169,19 @@ class Playout:
         if epoch != self.epoch:
             return
         self._reported_sec = now_sec
-        if not self._virtual:
-            self._heard = max(self._heard, min(pts, self.sent_pts))
-            self._heard_sec = now_sec
+        if self._virtual:
+            return
+        inferred = self._unreported  # then the client knows better
+        self._heard = min(pts, self.sent_pts) if inferred else max(self._heard, min(pts, self.sent_pts))
+        self._heard_sec = now_sec
+        self._unreported = False
 
     def heard_pts(self, now_sec: float) -> int:
         """Everything before this position was heard, as far as is known."""
         if self._paused or self._heard >= self.sent_pts:
             return self._heard
         elapsed = now_sec - self._heard_sec
-        if not self._virtual and elapsed <= REPORT_PATIENCE_SEC:
+        if not (self._virtual or self._unreported) and elapsed <= REPORT_PATIENCE_SEC:
             if self._reported_sec != self._heard_sec:
                 return self._heard  # no report since this playback began
             elapsed = min(elapsed, REPORT_REACH_SEC)
@@ -230,6 +234,7 @@ class Playout:
             self._heard = max(0, min(played_pts, self.sent_pts))
         self._heard_sec = now_sec
         self._reported_sec = None
+        self._unreported = False
         lacking: list[AgentAudio | TextDelta] = []
         for event in self._recent:
             if isinstance(event, AgentAudio):
@@ -262,6 +267,8 @@ class Playout:
             utterance.waiting += len(pcm)
 
     def _frame_event(self, utterance: _Utterance, size: int, last: bool, now_sec: float) -> AgentAudio:
+        if self._heard < self.sent_pts and now_sec - self._heard_sec > REPORT_PATIENCE_SEC:
+            self._unreported = True
         if self.heard_pts(now_sec) >= self.sent_pts:
             self._heard, self._heard_sec = self.sent_pts, now_sec  # playback starts (again) with this frame
         pcm = _take(utterance.queued, size)

@@ -116,6 +116,41 @@ def test_without_reports_the_clock_stands_in() -> None:
     assert player.heard_pts(1.1) == player.sent_pts
 
 
+def let_run(player: Playout, now: float, pts: int) -> float:
+    """Time passes, and nobody reports anything, until the audio before `pts` was sent; returns when that was."""
+    player.due(now)
+    while player.sent_pts < pts:
+        wait = player.wait_sec(now)
+        assert wait is not None
+        now += wait
+        player.due(now)
+    return now
+
+
+def test_who_reports_nothing_is_kept_waiting_once() -> None:
+    player = playout(virtual=False)
+    begun(player, 4.0)
+    player.finish(1)
+    now = let_run(player, 0.0, 4 * RATE)
+    assert now < 5.0
+    now += 1.0
+    assert player.over(now)
+    player.begin(2, 2)
+    player.push(2, sound(2.0), ())
+    assert let_run(player, now, 6 * RATE) < now + 2.0
+
+
+def test_reports_that_come_again_are_believed() -> None:
+    player = playout(virtual=False)
+    begun(player, 8.0)
+    now = let_run(player, 0.0, 2 * RATE)
+    player.report(now, 0, RATE // 2)  # playback had stopped for a while
+    assert player.heard_pts(now) == RATE // 2
+    assert player.due(now + 0.1) == []
+    player.report(now + 0.2, 0, 2 * RATE)
+    assert len(frames(player.due(now + 0.2))) == 10
+
+
 def test_a_cut_voids_everything_old() -> None:
     player = playout()
     begun(player)
