@@ -155,9 +155,7 @@ class Session:
     def resume(self, resume: Resume) -> None:
         """The client is back: what it lacks is sent again, then the reply goes on."""
         self.outbox.drop_playout()
-        played = resume.played_pts if resume.played_epoch in (None, self.playout.epoch) else None
-        for event in self.playout.resume(self._clock.now(), resume.last_seq, played):
-            self.outbox.put(event)
+        self.playout.resume(self._clock.now(), resume.last_seq, resume.played_epoch, resume.played_pts)
         self._touched_sec = self._clock.now()
         self._speaking.wake()
 

@@ -152,7 +152,7 @@ class Speaking:
             if self.outbox.audio_room:
                 for event in self.playout.due(now):
                     self.outbox.put(event)
-                    if isinstance(event, AgentAudio) and not self._began:
+                    if isinstance(event, AgentAudio) and not self._began and self.playout.started():
                         self._note_first_audio(now)
             self.note_hearing(now)
             self._moved.set()
