@@ -16,6 +16,7 @@ from duplex.core.events import (
     CutReason,
     ErrorEvent,
     Hello,
+    Interrupt,
     MicAudio,
     Played,
     Say,
@@ -163,6 +164,22 @@ async def test_of_a_reply_whose_voice_fails_only_the_heard_is_remembered(call: C
     await call.until(StateChanged, agent="listening")
     call.pool.before = {}
     await call.hear(SPEECH, ASK, SILENCE)
+    await call.until(TextDelta, turn=2)
+    assert words(call.memories[1]) == [100.0, 101.0]
+
+
+async def test_what_was_heard_of_a_reply_the_client_stops_is_remembered_although_the_user_had_begun_to_speak(
+    call: Call,
+) -> None:
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    await call.until(AgentAudio, pts=4800)  # the third word begins
+    call.session.handle(Played(0, 2400))
+    await call.hear(SPEECH)
+    call.session.handle(Played(0, 4800))
+    call.session.handle(Interrupt(0))
+    cut = await call.until(Cut)
+    assert (cut.turn, cut.heard_text.strip(), cut.reason) == (1, "one two", CutReason.CLIENT)
+    await call.hear(ASK, SILENCE)
     await call.until(TextDelta, turn=2)
     assert words(call.memories[1]) == [100.0, 101.0]
 
