@@ -184,6 +184,7 @@ class Connection:
                 await seat.session.room()
             if seat.sitter is not self:
                 return
+            seat.former_token = None  # who speaks has got `ready`, and the new token in it
             if isinstance(event, ErrorEvent):
                 seat.session.outbox.put(event)
             elif isinstance(event, ClientBye):

@@ -239,6 +239,23 @@ async def test_who_takes_a_seat_in_mid_reply_misses_nothing(app: App, engine: Fa
         assert "".join(deltas.values()).split() == [f"word{i}" for i in range(20)]
 
 
+async def test_a_second_break_before_ready_costs_nothing(app: App) -> None:
+    async with connected(app.port) as client:
+        ready = await client.hello()
+        client.socket.transport.abort()
+    resume = {"token": ready["resume_token"]}
+    async with connected(app.port) as broken:
+        await broken.hello(resume=resume)
+        broken.socket.transport.abort()
+    async with connected(app.port) as back:
+        assert (await back.hello(resume=resume))["resumed"]
+        await back.send({"type": "ping"})
+        await back.until("pong")
+        back.socket.transport.abort()
+    async with connected(app.port) as late:
+        assert not (await late.hello(resume=resume))["resumed"]  # that the new one came is certain now
+
+
 async def test_a_resume_brings_the_clients_settings(app: App) -> None:
     async with connected(app.port) as client:
         ready = await client.hello(session={"eagerness": "low"})

@@ -57,6 +57,18 @@ async def test_who_was_replaced_has_no_say_any_more(registry: SessionRegistry) -
     assert take_up(registry, seat.token, first) is seat
 
 
+async def test_a_token_works_again_if_the_answer_to_it_was_lost(registry: SessionRegistry) -> None:
+    guests = [Guest() for _ in range(4)]
+    seat = await registry.open(Hello(), guests[0])
+    old = seat.token
+    for guest in guests[1:3]:
+        assert take_up(registry, old, guest) is seat
+        await registry.leave(seat, guest, mic_pts=0, keep=True)
+    assert len(registry) == 1
+    assert take_up(registry, seat.token, guests[3]) is seat  # the last answer did arrive
+    assert take_up(registry, old, guests[0]) is None
+
+
 async def test_a_session_whose_time_is_up_cannot_be_resumed(registry: SessionRegistry) -> None:
     guest = Guest()
     seat = await registry.open(Hello(), guest)
