@@ -107,6 +107,11 @@ class DialogueMachine:
     _decided_until: int = 0  # chunks before this one belong to decided turns: never replayed
     _announced: Announce = field(default_factory=lambda: Announce(UserActivity.SILENT, AgentActivity.LISTENING, 0))
 
+    @property
+    def announced(self) -> Announce:
+        """What the client was last told of who is doing what."""
+        return self._announced
+
     def handle(self, event: Event) -> list[Action]:
         """Let one thing happen."""
         match event:

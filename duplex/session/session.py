@@ -153,8 +153,17 @@ class Session:
             self._update(Update(patch, ref))
 
     def resume(self, resume: Resume) -> None:
-        """The client is back: what it lacks is sent again, then the reply goes on."""
+        """The client is back: what it lacks is sent again, then the reply goes on.
+
+        What was written into the dead connection is gone: a cut that it does not know of is told again, and who is
+        doing what.
+        """
         self.outbox.drop_playout()
+        cut = self._speaking.last_cut
+        if cut is not None and resume.played_epoch not in (None, cut.new_epoch) and not self.outbox.holds(cut):
+            self.outbox.put(cut)
+        state = self._machine.announced
+        self.outbox.put(StateChanged(state.user, state.agent, state.turn))
         self.playout.resume(self._clock.now(), resume.last_seq, resume.played_epoch, resume.played_pts)
         self._touched_sec = self._clock.now()
         self._speaking.wake()

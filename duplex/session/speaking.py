@@ -29,7 +29,7 @@ class Speaking:
 
     `let`: where dialogue events go. `failed`: told of a reply whose step failed. asked_sec: when the user had said,
     or typed, what is answered now; decided_sec: when that was decided. Both are the session's to set.
-    active_sec: when there last was a reply.
+    active_sec: when there last was a reply. last_cut: what the client was last told of a cut.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Speaking:
             virtual=hello.virtual_playback,
         )
         self.asked_sec = self.decided_sec = self.active_sec = clock.now()
+        self.last_cut: Cut | None = None
         self._reply: Reply | None = None
         self._began = self._audible = False
         self._onset_sec = clock.now()
@@ -132,7 +133,8 @@ class Speaking:
             position = self.playout.heard_pts(now)
             old, new = self.playout.cut()
             self.outbox.drop_audio()
-            self.outbox.put(Cut(old, new, position, heard.text, reply.turn, action.reason))
+            self.last_cut = Cut(old, new, position, heard.text, reply.turn, action.reason)
+            self.outbox.put(self.last_cut)
             if not action.withdrawn and not action.keep_heard:
                 self._metrics.cut_sec.observe(max(0.0, now - self._onset_sec))
             log.info("cut", extra={"session": self._id, "turn": reply.turn, "reason": action.reason.value})

@@ -11,6 +11,7 @@ import pytest
 from duplex.core.clock import VirtualClock
 from duplex.core.config import SessionConfig
 from duplex.core.events import (
+    AgentActivity,
     AgentAudio,
     Cut,
     CutReason,
@@ -19,12 +20,14 @@ from duplex.core.events import (
     Interrupt,
     MicAudio,
     Played,
+    Resume,
     Say,
     SayRole,
     ServerEvent,
     StateChanged,
     TextDelta,
     TurnTrace,
+    UserActivity,
 )
 from duplex.core.metrics import Metrics
 from duplex.pool.pool import StepFailedError
@@ -196,6 +199,31 @@ async def test_dictated_words_that_were_heard_are_remembered_although_the_user_h
     await call.until(TextDelta, turn=3)
     assert words(call.memories[0]) == [100.0, 101.0]
     assert call.memories[0].count(2.0) == 3  # one turn of the user, the one that was begun anew
+
+
+async def test_who_comes_back_is_told_how_things_stand(call: Call) -> None:
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    await call.until(AgentAudio, pts=4800)
+    call.session.handle(Played(0, 4800))
+    call.session.handle(Interrupt(0))
+    cut = await call.until(Cut)
+    await call.until(StateChanged, agent="listening")  # these went into a dead connection
+    for epoch, cuts in ((0, [cut]), (1, []), (None, [])):
+        call.session.pause()
+        call.session.resume(Resume("t", -1, epoch, 4800))
+        told = [call.session.outbox.get_nowait() for _ in range(len(call.session.outbox))]
+        assert [event for event in told if isinstance(event, Cut)] == cuts
+        assert told[-1] == StateChanged(UserActivity.SILENT, AgentActivity.LISTENING, 1)
+
+
+async def test_a_cut_that_waits_for_the_client_is_told_once(call: Call) -> None:
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    await call.until(AgentAudio, pts=4800)
+    call.session.pause()
+    call.session.handle(Interrupt(0))
+    call.session.resume(Resume("t", -1, 0, 4800))
+    told = [call.session.outbox.get_nowait() for _ in range(len(call.session.outbox))]
+    assert sum(isinstance(event, Cut) for event in told) == 1
 
 
 def test_what_clients_count_of_underruns_is_measured() -> None:
