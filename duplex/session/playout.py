@@ -50,7 +50,6 @@ class _Utterance:
     turn: int
     generation: int
     start_pts: int
-    resampler: Resampler
     begins: dict[int, int] = field(default_factory=dict)  # text token -> sample offset at the codec's rate
     words: list[_Word] = field(default_factory=list)
     tokens: int = 0  # text tokens of the segments given so far
@@ -72,6 +71,7 @@ class Playout:
     def __init__(self, *, output_rate: int, codec_rate: int, max_lead_ms: int, virtual: bool) -> None:
         self._rate = output_rate
         self._codec_rate = codec_rate
+        self._resampler = Resampler(codec_rate, output_rate)  # of the current reply
         self._lead = max_lead_ms * output_rate // 1000
         self._frame = FRAME_MS * output_rate // 1000
         self._virtual = virtual
@@ -93,8 +93,8 @@ class Playout:
 
     def begin(self, turn: int, generation: int) -> None:
         """A reply starts; what is left of the one before is forgotten (cut it first)."""
-        resampler = Resampler(self._codec_rate, self._rate)
-        self._current = _Utterance(turn, generation, self.sent_pts, resampler)
+        self._resampler.reset()
+        self._current = _Utterance(turn, generation, self.sent_pts)
 
     def add_text(self, generation: int, segment: Segment) -> None:
         """A segment that is about to be spoken: its words and the tokens they begin in."""
@@ -115,14 +115,14 @@ class Playout:
         if utterance is None:
             return False
         utterance.begins.update(spans)
-        self._queue(utterance, utterance.resampler.push(pcm))
+        self._queue(utterance, self._resampler.push(pcm))
         return True
 
     def finish(self, generation: int) -> None:
         """No more audio will come for this reply."""
         utterance = self._of(generation)
         if utterance is not None and not utterance.finished:
-            self._queue(utterance, utterance.resampler.flush())
+            self._queue(utterance, self._resampler.flush())
             utterance.finished = True
 
     def ahead_sec(self, now_sec: float) -> float:
