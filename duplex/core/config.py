@@ -145,7 +145,7 @@ class ServerConfig(_Checked):
     tls: bool = False
     cert: Path | None = None
     key: Path | None = None
-    api_key: str | None = None
+    api_key: str | None = Field(default=None, min_length=1)  # an empty one would let in who sends an empty one
     idle_timeout_sec: float = Field(default=300.0, gt=0)
     resume_window_sec: float = Field(default=30.0, ge=0)
     drain_timeout_sec: float = Field(default=20.0, ge=0)

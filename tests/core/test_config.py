@@ -40,6 +40,7 @@ def test_toml_is_read_too(tmp_path: Path) -> None:
         ({"port": 70000}, "port: .*65535.*70000"),
         ({"session.sampling.seed": 10**30}, "session.sampling.seed"),
         ({"session.sampling.top_p": 2}, "session.sampling.top_p"),
+        ({"api_key": ""}, "api_key: .*at least 1 character"),
         ({"cert": "a.pem"}, "cert and key go together"),
     ],
 )
