@@ -288,4 +288,7 @@ class Session:
     def _tell_failure(self, stage: str, error: BaseException) -> None:
         cause = type(error.__cause__ or error).__name__
         log.warning("step failed", extra={"session": self.id, "stage": stage, "cause": cause})
-        self.outbox.put(ErrorEvent("step_failed", f"a {stage} step of this turn failed ({cause})"))
+        message = f"a {stage} step of this turn failed ({cause})"
+        if isinstance(error, BranchOverflowError):
+            message = "the turn is longer than the model's memory has room for"
+        self.outbox.put(ErrorEvent("step_failed", message))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -19,6 +20,7 @@ from duplex.core.events import (
     Hello,
     Interrupt,
     MicAudio,
+    Notice,
     Played,
     Resume,
     Say,
@@ -47,9 +49,9 @@ class Call:
     memories: the conversation before each reply. playing: what is received is heard at once, else not at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_length: int = 512) -> None:
         self.memories: list[list[float]] = []
-        self.engine = FakeEngine(reply_text=self._answer)
+        self.engine = FakeEngine(reply_text=self._answer, max_length=max_length)
         self.pool = InlinePool(self.engine)
         self.metrics = Metrics()
         self.session = Session(
@@ -104,14 +106,19 @@ def words(memory: list[float]) -> list[float]:
     return [token for token in memory if token >= 100]
 
 
+@asynccontextmanager
+async def running(call: Call) -> AsyncIterator[Call]:
+    task = asyncio.create_task(call.session.run())
+    yield call
+    task.cancel()
+    await asyncio.wait([task])
+    assert call.engine.branches.free_slots == call.engine.branches.slots
+
+
 @pytest.fixture
 async def call() -> AsyncIterator[Call]:
-    call = Call()
-    running = asyncio.create_task(call.session.run())
-    yield call
-    running.cancel()
-    await asyncio.wait([running])
-    assert call.engine.branches.free_slots == call.engine.branches.slots
+    async with running(Call()) as call:
+        yield call
 
 
 async def test_a_reply_heard_to_its_end_is_remembered_although_the_user_spoke_over_it(call: Call) -> None:
@@ -185,6 +192,17 @@ async def test_what_was_heard_of_a_reply_the_client_stops_is_remembered_although
     await call.hear(ASK, SILENCE)
     await call.until(TextDelta, turn=2)
     assert words(call.memories[1]) == [100.0, 101.0]
+
+
+async def test_a_turn_that_outgrows_the_memory_ends_with_the_reason() -> None:
+    async with running(Call(max_length=64)) as call:
+        await call.hear(*[SPEECH] * 29)
+        call.speak(SPEECH)
+        error = await call.until(ErrorEvent, code="step_failed")
+        assert error.message == "the turn is longer than the model's memory has room for"
+        await call.until(Notice, code="conversation_reset")
+        await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+        await call.until(TextDelta, turn=2)
 
 
 async def test_dictated_words_that_were_heard_are_remembered_although_the_user_had_begun_to_speak(call: Call) -> None:
