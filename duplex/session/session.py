@@ -237,7 +237,7 @@ class Session:
         if "trace" in self.hello.features:
             decision = None if probs is None else self._machine.verdict(probs)
             t_ms = self._microphone.end_ms(index)
-            self.outbox.put(TurnTrace(turn, t_ms, self._microphone.speech_level, probs, decision))
+            self.outbox.put(TurnTrace(turn, t_ms, self._microphone.speech_level(index), probs, decision))
 
     # --- deciding ----------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ class LineWorker:
     """Listens, opens and closes turns, and begins replies on one line.
 
     let: how an event gets into the dialogue. trace: told the turn, the chunk and P(continue, respond, ignore) of every
-    chunk heard. configure: makes settings hold. failed: told the stage and cause of a step that failed.
+    chunk judged. configure: makes settings hold. failed: told the stage and cause of a step that failed.
     """
 
     def __init__(
@@ -139,16 +139,15 @@ class LineWorker:
             )
 
     async def _listen(self, turn: int, index: int, *, forced: bool = False) -> None:
-        """One chunk into the turn; `forced`: its verdict is ignored."""
+        """One chunk into the turn; `forced`: its verdict is ignored, and it was traced when it came."""
         features = self._microphone.features(index)
         if features is None:
             return
         result = await self._line.listen(features)
-        if result is None:
+        if result is None or forced:
             return
         self._trace(turn, index, result.probs)
-        if not forced:
-            self._let(d.ChunkJudged(turn, result.probs, result.interruption))
+        self._let(d.ChunkJudged(turn, result.probs, result.interruption))
 
     def _begin_reply(self, turn: int, generation: int, forced_text: str | None = None) -> None:
         self._line.mark_reply()

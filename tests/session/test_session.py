@@ -46,11 +46,12 @@ PATIENCE_SEC = 10.0  # real time: what has not come by then never comes
 class Call:
     """A session that runs, and what a client does with it.
 
-    memories: the conversation before each reply. playing: what is received is heard at once, else not at all.
+    memories: the conversation before each reply. traces: all that were received. playing: what is received is heard at once, else not at all.
     """
 
     def __init__(self, max_length: int = 512) -> None:
         self.memories: list[list[float]] = []
+        self.traces: list[TurnTrace] = []
         self.engine = FakeEngine(reply_text=self._answer, max_length=max_length)
         self.pool = InlinePool(self.engine)
         self.metrics = Metrics()
@@ -97,6 +98,8 @@ class Call:
                 self._received = Played(event.epoch, event.pts + len(event.pcm))
                 if self.playing:
                     self.session.handle(self._received)
+            if isinstance(event, TurnTrace):
+                self.traces.append(event)
             if isinstance(event, kind) and all(getattr(event, name) == value for name, value in fields.items()):
                 return event
 
@@ -242,6 +245,17 @@ async def test_a_cut_that_waits_for_the_client_is_told_once(call: Call) -> None:
     call.session.resume(Resume("t", -1, 0, 4800))
     told = [call.session.outbox.get_nowait() for _ in range(len(call.session.outbox))]
     assert sum(isinstance(event, Cut) for event in told) == 1
+
+
+async def test_every_chunk_is_traced_once_and_as_it_was(call: Call) -> None:
+    levels = (SILENCE, SILENCE, SPEECH, ASK, SILENCE)
+    for level in levels:
+        call.speak(level)
+    await call.until(StateChanged, agent="thinking")
+    traces = sorted(call.traces, key=lambda trace: trace.t_ms)
+    assert [trace.t_ms for trace in traces] == [160, 320, 480, 640, 800]
+    assert [trace.speech for trace in traces] == [0.9 if level else 0.01 for level in levels]
+    assert [trace.probs is None for trace in traces] == [True, True, False, False, False]
 
 
 def test_what_clients_count_of_underruns_is_measured() -> None:
