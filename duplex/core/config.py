@@ -202,13 +202,15 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"model.device": x}` as `{"model": {"device": x}}`."""
+    """`{"model.device": x}` as `{"model": {"device": x}}`. Raises ConfigError where a name is a setting and a group."""
     result: dict[str, Any] = {}
-    for name, value in dotted.items():
+    for name, value in sorted(dotted.items()):
         *parents, leaf = name.split(".")
         place = result
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{name}: {parent!r} is given a value of its own as well")
         place[leaf] = value
     return result
 

@@ -49,6 +49,12 @@ def test_bad_settings_are_named(options: dict[str, object], message: str) -> Non
         load_config(options=options)
 
 
+@pytest.mark.parametrize("names", [("DUPLEX_MODEL", "DUPLEX_MODEL__DEVICE"), ("DUPLEX_MODEL__DEVICE", "DUPLEX_MODEL")])
+def test_a_group_of_settings_has_no_value_of_its_own(names: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.device: 'model' is given a value of its own"):
+        load_config(environment=dict.fromkeys(names, "x"))
+
+
 def test_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere"):
         load_config(file=tmp_path / "nowhere.json")
