@@ -129,8 +129,9 @@ async def test_a_full_server_says_so(app: App) -> None:
     async with connected(app.port) as one, connected(app.port) as two, connected(app.port) as three:
         await one.hello()
         await two.hello()
-        await three.send({"type": "hello"})
-        assert (await three.until("error"))["code"] == "capacity"
+        await three.send({"type": "hello", "id": "h3"})
+        error = await three.until("error")
+        assert (error["code"], error["ref"]) == ("capacity", "h3")
         assert await closed(three) == 4429
         await one.send({"type": "bye"})
         assert await closed(one) == 1000
@@ -405,6 +406,7 @@ async def test_draining_lets_the_reply_finish_and_tells_everybody(app: App, engi
         assert await closed(idle) == 4503
         await draining
         async with connected(app.port) as late:
-            await late.send({"type": "hello"})
+            await late.send({"type": "hello", "id": "h9"})
             assert await closed(late) == 4503
+            assert (late.of("error")[0]["code"], late.of("error")[0]["ref"]) == ("draining", "h9")
     assert json.dumps(client.events)
