@@ -17,6 +17,7 @@ MIN_SAMPLE_RATE = 8000
 MAX_SAMPLE_RATE = 48000
 SINC_ZERO_CROSSINGS = 16  # one-sided filter length, in zero crossings of the low-pass sinc
 SINC_ROLLOFF = 0.945  # cut-off as a fraction of the lower Nyquist frequency
+EASY_PHASES = 640  # 11025 to 16000 Hz; filters made in 2 ms
 MAX_FILTERS = 8  # kept beside those in use; between odd rates (47999 to 16000 Hz) one takes 6 MB
 
 
@@ -61,8 +62,13 @@ def _sinc_filters(source_rate: int, target_rate: int) -> tuple[int, int, int, Fl
     return up, down, half, filters.astype(np.float32)
 
 
+def costly_filters(source_rate: int, target_rate: int) -> bool:
+    """Whether a Resampler between these rates takes long to make, up to 0.15 s, because they have no small ratio."""
+    return Fraction(target_rate, source_rate).numerator > EASY_PHASES
+
+
 def prepare_filters(source_rate: int, target_rate: int) -> None:
-    """Make what a Resampler between these rates needs: some 0.1 s of work where they have no small ratio."""
+    """Make what a Resampler between these rates needs, and keep it for the next one."""
     _sinc_filters(source_rate, target_rate)
 
 

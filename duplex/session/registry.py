@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from duplex.audio.pcm import prepare_filters
+from duplex.audio.pcm import costly_filters, prepare_filters
 from duplex.core.clock import Clock
 from duplex.core.config import ServerConfig
 from duplex.core.errors import CapacityError
@@ -80,7 +80,7 @@ class SessionRegistry:
         """A new session. Raises CapacityError when all are taken by live connections, BranchOverflowError when the
         instructions are too long.
         """
-        await asyncio.to_thread(self._prepare, hello)
+        await self._prepare_filters(hello)
         while len(self._seats) >= self._config.max_sessions:
             waiting = [seat for seat in self._seats.values() if seat.sitter is None]
             if not waiting:
@@ -145,10 +145,11 @@ class SessionRegistry:
         else:
             await self.close(seat)
 
-    def _prepare(self, hello: Hello) -> None:
+    async def _prepare_filters(self, hello: Hello) -> None:
         facts = self._pool.engine.facts
-        prepare_filters(hello.input_rate, facts.input_sample_rate)
-        prepare_filters(facts.output_sample_rate, hello.output_rate)
+        for rates in ((hello.input_rate, facts.input_sample_rate), (facts.output_sample_rate, hello.output_rate)):
+            if costly_filters(*rates):
+                await asyncio.to_thread(prepare_filters, *rates)
 
     def _seat_of(self, token: str) -> Seat | None:
         former = (seat for seat in self._seats.values() if seat.former_token == token)
