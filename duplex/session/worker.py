@@ -15,6 +15,8 @@ from duplex.session.machine import DialogueMachine
 from duplex.session.microphone import Microphone
 from duplex.session.speaking import Speaking
 
+OUTGREW = Notice("conversation_reset", "the conversation outgrew its memory and starts anew")
+
 
 class LineWorker:
     """Listens, opens and closes turns, and begins replies on one line.
@@ -112,13 +114,18 @@ class LineWorker:
 
     async def _answer_typed(self, command: d.AnswerTyped) -> None:
         """A text that is too long for the conversation is refused, and leaves no trace in it."""
-        await self._make_room()
+        anew = self._line.crowded
         try:
-            await self._line.put_user_text(command.text)
+            if anew:
+                await self._line.start(self._line.instructions, command.text)
+            else:
+                await self._line.put_user_text(command.text)
         except BranchOverflowError as error:
             self._speaking.outbox.put(ErrorEvent("bad_message", f"text: {error}", ref=command.ref))
             self._let(d.ReplyEnded(command.generation))
             return
+        if anew:
+            self._speaking.outbox.put(OUTGREW)
         self._begin_reply(command.turn, command.generation)
 
     async def _restart(self, command: Restart) -> None:
@@ -134,9 +141,7 @@ class LineWorker:
         """A conversation that fills its slot starts anew, and says so."""
         if self._line.crowded:
             await self._line.start(self._line.instructions)
-            self._speaking.outbox.put(
-                Notice("conversation_reset", "the conversation outgrew its memory and starts anew")
-            )
+            self._speaking.outbox.put(OUTGREW)
 
     async def _listen(self, turn: int, index: int, *, forced: bool = False) -> None:
         """One chunk into the turn; `forced`: its verdict is ignored, and it was traced when it came."""

@@ -208,6 +208,23 @@ async def test_a_turn_that_outgrows_the_memory_ends_with_the_reason() -> None:
         await call.until(TextDelta, turn=2)
 
 
+async def test_a_typed_turn_that_is_refused_leaves_no_trace_in_a_conversation_that_is_nearly_full() -> None:
+    async with running(Call(max_length=80)) as call:
+        call.playing = True
+        for turn in range(1, 6):
+            call.session.handle(Say("Hello."))
+            await call.until(StateChanged, agent="listening", turn=turn)
+        before = call.engine.contents(call.session._line.committed)
+        call.session.handle(Say("a " * 90, ref="s1"))
+        assert (await call.until(ErrorEvent, code="bad_message")).ref == "s1"
+        await call.until(StateChanged, agent="listening", turn=6)
+        assert call.engine.contents(call.session._line.committed) == before
+        call.session.handle(Say("Hello."))
+        await call.until(Notice, code="conversation_reset")
+        await call.until(TextDelta, turn=7)
+        assert call.memories[-1] == [1.0] * 3 + [4.0] * 3
+
+
 async def test_dictated_words_that_were_heard_are_remembered_although_the_user_had_begun_to_speak(call: Call) -> None:
     await call.hear(SILENCE, SPEECH)
     call.session.handle(Say("this is being said to you", SayRole.AGENT))
