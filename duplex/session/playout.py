@@ -84,6 +84,7 @@ class Playout:
         self._reported_sec: float | None = None
         self._unreported = False  # patience for a report ran out while something was played; until one comes
         self._current: _Utterance | None = None
+        self._ended: _Utterance | None = None  # the reply before
         self._epoch_pts = 0  # where the current epoch begins
         self._recent: deque[AgentAudio | TextDelta] = deque()  # sent, in order, of the current epoch
         self._lacking: deque[AgentAudio | TextDelta] = deque()  # of these, what is to be sent again
@@ -241,7 +242,13 @@ class Playout:
 
     def forget(self) -> None:
         """The current reply is over."""
-        self._current = None
+        self._current, self._ended = None, self._current
+
+    def repeated(self) -> tuple[int, str] | None:
+        """Turn and text of a reply that is over and being sent again; None: there is none."""
+        if not self._lacking or self._current is not None or self._ended is None:
+            return None
+        return self._ended.turn, "".join(word.text for word in self._ended.words)
 
     # --- inside ------------------------------------------------------------------------------------------
 

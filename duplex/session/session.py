@@ -10,6 +10,7 @@ from duplex.core.config import SessionConfig, SessionPatch
 from duplex.core.errors import BranchOverflowError, DuplexError
 from duplex.core.events import (
     ClientEvent,
+    CutReason,
     ErrorEvent,
     Hello,
     Interrupt,
@@ -127,6 +128,7 @@ class Session:
             case Interrupt(epoch):
                 if epoch is None or epoch == self.playout.epoch:
                     self._let(d.ClientInterrupted())
+                    self._speaking.hush(CutReason.CLIENT)
             case Say(text, role, ref):
                 self._let(d.UserTyped(text, ref) if role is SayRole.USER else d.AgentTold(text))
             case Update():

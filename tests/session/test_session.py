@@ -55,13 +55,14 @@ class Call:
         self.engine = FakeEngine(reply_text=self._answer, max_length=max_length)
         self.pool = InlinePool(self.engine)
         self.metrics = Metrics()
+        self.clock = VirtualClock()
         self.session = Session(
             "s",
             SessionConfig(instructions="Be brief."),
             Hello(features=frozenset({"trace"})),
             pool=self.pool,
             store=SessionStore(self.engine.branches),
-            clock=VirtualClock(),
+            clock=self.clock,
             metrics=self.metrics,
             max_lead_ms=400,
         )
@@ -252,6 +253,32 @@ async def test_who_comes_back_is_told_how_things_stand(call: Call) -> None:
         told = [call.session.outbox.get_nowait() for _ in range(len(call.session.outbox))]
         assert [event for event in told if isinstance(event, Cut)] == cuts
         assert told[-1] == StateChanged(UserActivity.SILENT, AgentActivity.LISTENING, 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (Interrupt(0), CutReason.CLIENT),
+        (Say("And now?"), CutReason.USER),
+        (Say("Listen.", SayRole.AGENT), CutReason.CLIENT),
+    ],
+)
+async def test_a_reply_that_was_lost_and_comes_again_can_be_stopped(
+    call: Call, event: Interrupt | Say, reason: CutReason
+) -> None:
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    await call.until(AgentAudio, pts=4800)
+    call.session.handle(Played(0, 4800))
+    while call.session.busy:  # the link is dead, and nobody knows
+        call.clock.advance(0.5)
+        call.session._speaking.wake()
+        await asyncio.sleep(0)
+    call.session.pause()
+    call.session.resume(Resume("t", 5, 0, 4800))
+    await call.until(AgentAudio, pts=6 * 960)
+    call.session.handle(event)
+    cut = await call.until(Cut)
+    assert (cut.turn, cut.heard_text.split()[-1], cut.reason, cut.new_epoch) == (1, "eight", reason, 1)
 
 
 async def test_a_cut_that_waits_for_the_client_is_told_once(call: Call) -> None:
