@@ -56,6 +56,7 @@ export class Session {
     this.phase = "idle";
     this.microphone = new MicrophoneQueue(options.inputRate);
     this.agent = new AgentStream();
+    this.lastCut = 0; // the newest epoch that a `cut` has told of
     this.resumeToken = null;
     this.ready = null;
     this.framesSent = 0;
@@ -176,9 +177,13 @@ export class Session {
     else if (message.type === "pong") this.measureRoundTrip(message.t);
     else {
       if (message.type === "error" && message.fatal) this.fatal = message;
-      if (message.type === "cut" && this.agent.cut(message.new_epoch)) {
-        this.handlers.onFlush?.();
-        this.reportPlayed(true);
+      if (message.type === "cut") {
+        if (message.new_epoch === this.lastCut) return; // a resumed session tells it again
+        this.lastCut = message.new_epoch;
+        if (this.agent.cut(message.new_epoch)) {
+          this.handlers.onFlush?.();
+          this.reportPlayed(true);
+        }
       }
       this.handlers.onMessage?.(message);
     }
@@ -205,6 +210,7 @@ export class Session {
       this.handlers.onFresh?.(ready);
       this.microphone = new MicrophoneQueue(this.options.inputRate, ready.mic_pts);
       this.agent = new AgentStream(ready.epoch, ready.pts);
+      this.lastCut = ready.epoch;
     }
     this.lastPlayed = null;
     this.timers = [

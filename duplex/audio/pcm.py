@@ -17,6 +17,8 @@ MIN_SAMPLE_RATE = 8000
 MAX_SAMPLE_RATE = 48000
 SINC_ZERO_CROSSINGS = 16  # one-sided filter length, in zero crossings of the low-pass sinc
 SINC_ROLLOFF = 0.945  # cut-off as a fraction of the lower Nyquist frequency
+EASY_PHASES = 640  # 11025 to 16000 Hz; filters made in 2 ms
+MAX_FILTERS = 8  # kept beside those in use; between odd rates (47999 to 16000 Hz) one takes 6 MB
 
 
 def int16_to_float(pcm: bytes | Int16) -> Float32:
@@ -40,7 +42,7 @@ def int16_bytes(pcm: Float32) -> bytes:
     return float_to_int16(pcm).tobytes()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=MAX_FILTERS)
 def _sinc_filters(source_rate: int, target_rate: int) -> tuple[int, int, int, Float32]:
     """(up, down, half width, filters [up, 2 * half]) of a Hann-windowed sinc, one filter a phase.
 
@@ -58,6 +60,16 @@ def _sinc_filters(source_rate: int, target_rate: int) -> tuple[int, int, int, Fl
     filters = np.sinc(distance) * window * cutoff
     filters /= filters.sum(axis=1, keepdims=True)
     return up, down, half, filters.astype(np.float32)
+
+
+def costly_filters(source_rate: int, target_rate: int) -> bool:
+    """Whether a Resampler between these rates takes long to make, up to 0.15 s, because they have no small ratio."""
+    return Fraction(target_rate, source_rate).numerator > EASY_PHASES
+
+
+def prepare_filters(source_rate: int, target_rate: int) -> None:
+    """Make what a Resampler between these rates needs, and keep it for the next one."""
+    _sinc_filters(source_rate, target_rate)
 
 
 class Resampler:

@@ -145,7 +145,7 @@ class ServerConfig(_Checked):
     tls: bool = False
     cert: Path | None = None
     key: Path | None = None
-    api_key: str | None = None
+    api_key: str | None = Field(default=None, min_length=1)  # an empty one would let in who sends an empty one
     idle_timeout_sec: float = Field(default=300.0, gt=0)
     resume_window_sec: float = Field(default=30.0, ge=0)
     drain_timeout_sec: float = Field(default=20.0, ge=0)
@@ -202,13 +202,15 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"model.device": x}` as `{"model": {"device": x}}`."""
+    """`{"model.device": x}` as `{"model": {"device": x}}`. Raises ConfigError where a name is a setting and a group."""
     result: dict[str, Any] = {}
-    for name, value in dotted.items():
+    for name, value in sorted(dotted.items()):
         *parents, leaf = name.split(".")
         place = result
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{name}: {parent!r} is given a value of its own as well")
         place[leaf] = value
     return result
 

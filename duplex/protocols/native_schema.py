@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from duplex.core.config import SessionPatch
@@ -14,8 +15,19 @@ MAX_TEXT_CHARS = 2000
 MAX_PTS = (1 << 63) - 1
 MAX_COUNT = (1 << 32) - 1
 MAX_ECHO_CHARS = 64  # of what is sent back as it came
+MAX_QUEUED_MS = 3_600_000.0  # an hour: more than any client holds, little enough to be counted
+INPUT_RATE = 16000  # Hz, unless `hello` says otherwise
+OUTPUT_RATE = 24000
 
 
+def _whole_position(value: object) -> object:
+    """What a client has computed from latencies may lie before the beginning or between two samples."""
+    if isinstance(value, float) and math.isfinite(value):
+        value = round(value)
+    return max(0, value) if isinstance(value, int) else value
+
+
+_Position = Annotated[int, BeforeValidator(_whole_position), Field(le=MAX_PTS)]
 _EchoedInt = Annotated[int, Field(ge=-MAX_PTS, le=MAX_PTS)]
 _EchoedText = Annotated[str, Field(max_length=MAX_ECHO_CHARS)]
 
@@ -26,13 +38,21 @@ class _Message(BaseModel):
     id: str | None = Field(default=None, max_length=MAX_ECHO_CHARS)
 
 
-class AudioFormat(BaseModel):
-    """One direction of audio. `frame_ms` is what the client intends, for information."""
+class InputFormat(BaseModel):
+    """The microphone's audio. `frame_ms` is what the client intends, for information."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    rate: int = Field(ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE)
+    rate: int = Field(default=INPUT_RATE, ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE)
     frame_ms: float | None = Field(default=None, gt=0, le=1000)
+
+
+class OutputFormat(BaseModel):
+    """The agent's audio."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    rate: int = Field(default=OUTPUT_RATE, ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE)
 
 
 class PlayedPosition(BaseModel):
@@ -41,7 +61,7 @@ class PlayedPosition(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     epoch: int = Field(ge=0, le=65535)
-    pts: int = Field(ge=0, le=MAX_PTS)
+    pts: _Position
 
 
 class ResumeRequest(BaseModel):
@@ -60,8 +80,8 @@ class HelloMessage(_Message):
     type: Literal["hello"]
     v: Literal[1] = 1
     features: list[str] = Field(default_factory=list, max_length=64)
-    input: AudioFormat = AudioFormat(rate=16000)
-    output: AudioFormat = AudioFormat(rate=24000)
+    input: InputFormat = InputFormat()
+    output: OutputFormat = OutputFormat()
     playback: Literal["report", "virtual"] = "report"
     session: SessionPatch | None = None
     resume: ResumeRequest | None = None
@@ -72,8 +92,8 @@ class PlayedMessage(_Message):
 
     type: Literal["played"]
     epoch: int = Field(ge=0, le=65535)
-    pts: int = Field(ge=0, le=MAX_PTS)
-    queued_ms: float = Field(default=0.0, ge=0)
+    pts: _Position
+    queued_ms: float = Field(default=0.0, ge=0, le=MAX_QUEUED_MS)
     underruns: int = Field(default=0, ge=0, le=MAX_COUNT)
 
 

@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 
 from duplex.core.clock import Clock, MonotonicClock
 from duplex.core.config import ServerConfig
+from duplex.core.errors import BranchOverflowError, ConfigError
 from duplex.core.events import ErrorEvent
 from duplex.core.metrics import Metrics
 from duplex.engine.steps import Engine
@@ -25,6 +26,7 @@ from duplex.server.access import authorized, offered_subprotocols
 from duplex.server.connection import CLOSE_DRAINING, Connection, Farewell
 from duplex.server.http import Pages, refuse
 from duplex.server.tls import server_context
+from duplex.session.line import ConversationLine
 from duplex.session.registry import SessionRegistry
 from duplex.session.store import SessionStore
 
@@ -34,12 +36,15 @@ SOCKET_PATH = "/v1/duplex"
 MAX_WIRE_BYTES = 16 << 20  # above, websockets closes with 1009 without reading the message
 SPARE_CONNECTIONS = 16  # connections beyond the sessions: resumes, and clients that are told why not
 CLOSE_UNAUTHORIZED = 4401
+TRIAL_SESSION = "trial"  # who holds a branch while the instructions are tried
 LOOP_PROBE_SEC = 0.02  # a loop blocked for twice as long shows as at least this much, wherever it falls
 GOODBYE_SEC = 5.0  # how long clients may take to close when the server drains
 
 
 class App:
     """A running server. Use as an async context manager; `drain` ends it in good order.
+
+    Entering it raises ConfigError for a certificate that is none and for instructions that are too long.
 
     `engines`: one entry a worker; workers on one device share one engine.
     """
@@ -64,6 +69,7 @@ class App:
             context = await asyncio.to_thread(server_context, self.config.cert, self.config.key)
         async with contextlib.AsyncExitStack() as exits:
             await exits.enter_async_context(self.pool)
+            await self._try_instructions()
             exits.push_async_callback(self.registry.close_all)
             probe = asyncio.create_task(probe_loop(self._clock, self.metrics), name="loop probe")
             exits.push_async_callback(_stop, probe)
@@ -89,6 +95,16 @@ class App:
             connection.end(Farewell(1001, "server stops"))
         await self._exits.aclose()
 
+    async def _try_instructions(self) -> None:
+        """Begin a conversation as every session will. Raises ConfigError when the instructions leave no room for it."""
+        line = ConversationLine(TRIAL_SESSION, self.pool, self.store, self._clock)
+        try:
+            await line.start(self.config.session.instructions)
+        except BranchOverflowError as error:
+            raise ConfigError(f"session.instructions are too long for model.max_length: {error}") from error
+        finally:
+            self.store.release_all(TRIAL_SESSION)
+
     @property
     def port(self) -> int:
         """The port it listens on (useful when 0 was asked for)."""
@@ -99,8 +115,7 @@ class App:
     def url(self) -> str:
         """Where the page is."""
         scheme = "https" if self.config.tls or self.config.cert is not None else "http"
-        host = "localhost" if self.config.host in ("0.0.0.0", "::", "127.0.0.1", "") else self.config.host
-        return f"{scheme}://{host}:{self.port}/"
+        return f"{scheme}://{host_in_url(self.config.host)}:{self.port}/"
 
     async def drain(self) -> None:
         """Take no new sessions, let running replies finish, tell every client, close."""
@@ -185,6 +200,13 @@ async def probe_loop(clock: Clock, metrics: Metrics, sleep: Callable[[float], Aw
         due = clock.now() + LOOP_PROBE_SEC
         await sleep(LOOP_PROBE_SEC)
         metrics.loop_delay_sec.observe(max(0.0, clock.now() - due))
+
+
+def host_in_url(host: str) -> str:
+    """How a browser on this machine names the address listened on."""
+    if host in ("0.0.0.0", "::", "127.0.0.1", ""):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -111,14 +111,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         engines = load_engines(config)
         config = with_checkpoint_instructions(config, engines[0].model.chat.default_role)
     except (ConfigError, CheckpointError) as error:
-        print(f"server: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return _refuse(str(error))
     try:
         uvloop.run(_run(config, engines))
+    except ConfigError as error:
+        return _refuse(str(error))
     except OSError as error:
-        print(f"server: cannot listen on {config.host}:{config.port}: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        return _refuse(f"cannot listen on {config.host}:{config.port}: {error}")
     return 0
+
+
+def _refuse(reason: str) -> int:
+    print(f"server: {reason}", file=sys.stderr)
+    return EXIT_USAGE
 
 
 async def _run(config: ServerConfig, engines: Sequence[TorchEngine]) -> None:

@@ -130,7 +130,7 @@ class Connection:
     async def _sit(self, hello: Hello) -> tuple[Seat, Resume | None]:
         """A seat, and what is to be taken up there if it is not a fresh one."""
         if self._registry.draining:
-            error = ErrorEvent("draining", "the server is stopping", fatal=True)
+            error = ErrorEvent("draining", "the server is stopping", fatal=True, ref=hello.ref)
             raise Farewell(CLOSE_DRAINING, "draining", error)
         if hello.resume is not None:
             seat = self._registry.resume(hello, hello.resume, self)
@@ -141,7 +141,7 @@ class Connection:
         try:
             return await self._registry.open(hello, self), None
         except CapacityError as full:
-            error = ErrorEvent("capacity", str(full), fatal=True)
+            error = ErrorEvent("capacity", str(full), fatal=True, ref=hello.ref)
             raise Farewell(CLOSE_CAPACITY, "capacity", error) from full
         except BranchOverflowError as long:
             text = f"session.instructions: {long}"
@@ -184,6 +184,7 @@ class Connection:
                 await seat.session.room()
             if seat.sitter is not self:
                 return
+            seat.former_token = None  # who speaks has got `ready`, and the new token in it
             if isinstance(event, ErrorEvent):
                 seat.session.outbox.put(event)
             elif isinstance(event, ClientBye):

@@ -15,15 +15,32 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from duplex.core.errors import ConfigError
+
 VALID_DAYS = 397  # the longest that browsers accept
 
 
 def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
-    """A context with the given certificate, else with a self-signed one kept in the user's cache folder."""
+    """A context with the given certificate, else with a self-signed one kept in the user's cache folder.
+
+    Raises ConfigError naming a file that cannot be read or kept, or the pair if it is none.
+    """
     if cert is None or key is None:
-        cert, key = self_signed(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "duplex")
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "duplex"
+        try:
+            cert, key = self_signed(folder)
+        except OSError as error:
+            raise ConfigError(f"tls: a certificate cannot be kept in {folder}: {error.strerror}") from error
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
+    for name, file in (("cert", cert), ("key", key)):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{name}: {file} cannot be read: {error.strerror}") from error
+    try:
+        context.load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        raise ConfigError(f"cert and key: {cert} and {key} are no certificate and its key: {error}") from error
     return context
 
 

@@ -120,7 +120,7 @@ class OpenTurn:
 
 @dataclass(frozen=True, slots=True)
 class ReopenTurn:
-    """The reply ended by itself while the turn was open: fork again behind it and replay `first`..`last` without
+    """The reply ended while the turn was open, not by it: fork again behind it and replay `first`..`last` without
     a verdict; of a very long turn, what the microphone still has.
     """
 

@@ -57,10 +57,11 @@ class ConversationLine:
     def _room(self) -> int:
         return min(ROOM_TOKENS, self._store.max_length // ROOM_FRACTION)
 
-    async def start(self, instructions: str) -> None:
-        """Begin a conversation with a system prompt; one that was begun before is forgotten, unless this fails.
+    async def start(self, instructions: str, typed: str | None = None) -> None:
+        """Begin a conversation with a system prompt, and a typed turn of the user; one that was begun before is
+        forgotten, unless this fails.
 
-        Raises BranchOverflowError when the prompt leaves no room for a turn.
+        Raises BranchOverflowError when the prompt leaves no room for a turn, or the turn none for an answer.
         """
         fresh = self._store.create(self._session_id)
         try:
@@ -70,6 +71,8 @@ class ConversationLine:
                     f"{fresh.length} tokens; a conversation holds {self._store.max_length}, "
                     f"of which {self._room} must be left for a turn"
                 )
+            if typed is not None:
+                await self._prefill_typed(fresh, typed)
         except DuplexError:
             self._store.release(self._session_id, fresh)
             raise
@@ -88,12 +91,17 @@ class ConversationLine:
 
         Raises BranchOverflowError when it leaves no room for an answer; the conversation is then as it was.
         """
-        line, room = self.committed, self._room // ANSWER_FRACTION
-        before = line.length, line.stream
-        await self._prefill(line, "user", text)
-        if line.length + room > self._store.max_length:
-            needed = line.length + room
-            self._store.truncate(line, *before)
+        before = self.committed.length, self.committed.stream
+        try:
+            await self._prefill_typed(self.committed, text)
+        except BranchOverflowError:
+            self._store.truncate(self.committed, *before)
+            raise
+
+    async def _prefill_typed(self, branch: Branch, text: str) -> None:
+        await self._prefill(branch, "user", text)
+        needed = branch.length + self._room // ANSWER_FRACTION
+        if needed > self._store.max_length:
             raise BranchOverflowError(
                 f"the conversation needs {needed} tokens, the answer's among them; a slot holds {self._store.max_length}"
             )

@@ -107,6 +107,11 @@ class DialogueMachine:
     _decided_until: int = 0  # chunks before this one belong to decided turns: never replayed
     _announced: Announce = field(default_factory=lambda: Announce(UserActivity.SILENT, AgentActivity.LISTENING, 0))
 
+    @property
+    def announced(self) -> Announce:
+        """What the client was last told of who is doing what."""
+        return self._announced
+
     def handle(self, event: Event) -> list[Action]:
         """Let one thing happen."""
         match event:
@@ -125,7 +130,7 @@ class DialogueMachine:
             case ReplyFailed(generation):
                 actions = self._reply_failed(generation)
             case ClientInterrupted():
-                actions = self._cut(CutReason.CLIENT, keep_heard=True)
+                actions = self._stopped(CutReason.CLIENT)
             case UserTyped(text, ref):
                 actions = self._interject(CutReason.USER)
                 actions.append(AnswerTyped(self._next_turn(), self._begin_reply(answers_speech=False), text, ref))
@@ -302,7 +307,12 @@ class DialogueMachine:
     def _reply_failed(self, generation: int) -> list[Action]:
         if not self._is_current(generation):
             return []
-        return [*self._cut(CutReason.FAILED, keep_heard=True), *self._reopened()]
+        return self._stopped(CutReason.FAILED)
+
+    def _stopped(self, reason: CutReason) -> list[Action]:
+        """The reply ends where it was heard to, and the user did not end it."""
+        cut = self._cut(reason, keep_heard=True)
+        return [*cut, *self._reopened()] if cut else []
 
     def _reopened(self) -> list[Action]:
         """A turn that was opened over a reply which has now ended goes on behind it."""

@@ -21,21 +21,19 @@ if TYPE_CHECKING:
 
 Float32 = npt.NDArray[np.float32]
 
-HISTORY_CHUNKS = 64  # features kept for replay; the line may lag this far behind
+HISTORY_CHUNKS = 64  # kept for replay; the line may lag this far behind
 
 
 class Microphone:
     """Hears one session's audio, chunk by chunk.
 
-    index: number of the chunk heard last. speech_level: its highest speech probability.
-    powers: mean square of its samples, one per VAD window. last_speech_sec: when the
-    user's last speech sample arrived, as the VAD sees it.
+    index: number of the chunk heard last. powers: mean square of its samples, one per VAD window.
+    last_speech_sec: when the user's last speech sample arrived, as the VAD sees it.
     """
 
     def __init__(self, session_id: str, input_rate: int, pool: ModelPool, clock: Clock) -> None:
         facts = pool.engine.facts
         self.index = -1
-        self.speech_level = 0.0
         self.powers: tuple[float, ...] = ()
         self.last_speech_sec = clock.now()
         self._session_id = session_id
@@ -45,7 +43,7 @@ class Microphone:
         self._chunk_samples = facts.chunk_samples
         self._intake = Intake(input_rate, facts.input_sample_rate, facts.chunk_samples)
         self._state = pool.engine.new_hear_state()
-        self._features: dict[int, torch.Tensor] = {}
+        self._heard: dict[int, HearResult] = {}
         self._ends: dict[int, int] = {}  # of the same chunks, in samples
         self._audio_came = asyncio.Event()
 
@@ -61,11 +59,17 @@ class Microphone:
 
     def features(self, index: int) -> torch.Tensor | None:
         """Features [19, 80] of a chunk, None when it is long past."""
-        return self._features.get(index)
+        heard = self._heard.get(index)
+        return None if heard is None else heard.features
+
+    def speech_level(self, index: int) -> float:
+        """Highest speech probability in a chunk, 0 when it is long past."""
+        heard = self._heard.get(index)
+        return 0.0 if heard is None else max(heard.speech_probs, default=0.0)
 
     def end_ms(self, index: int) -> int:
-        """Where a chunk that is not long past ends on the session's audio clock, skipped audio counted."""
-        return self._ends[index] * 1000 // self._rate
+        """Where a chunk ends on the session's audio clock, skipped audio counted where it is not long past."""
+        return self._ends.get(index, (index + 1) * self._chunk_samples) * 1000 // self._rate
 
     async def hear(self, turn_open: Callable[[], bool], threshold: float) -> HearResult:
         """The next chunk; silence when a turn is open and the client has gone mute.
@@ -86,11 +90,9 @@ class Microphone:
             self._state = self._pool.engine.new_hear_state()
             raise
         self.index += 1
-        self._features[self.index] = heard.features
-        self._ends[self.index] = end
-        for kept in (self._features, self._ends):
+        self._heard[self.index], self._ends[self.index] = heard, end
+        for kept in (self._heard, self._ends):
             kept.pop(self.index - HISTORY_CHUNKS, None)
-        self.speech_level = max(heard.speech_probs, default=0.0)
         windows = len(heard.speech_probs)
         self.powers = tuple(np.square(pcm).reshape(windows, -1).mean(axis=1).tolist()) if windows else ()
         for window, probability in enumerate(heard.speech_probs):

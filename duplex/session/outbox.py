@@ -53,6 +53,10 @@ class Outbox:
         self.drop_audio()
         self._events = deque(event for event in self._events if not isinstance(event, TextDelta))
 
+    def holds(self, event: ServerEvent) -> bool:
+        """Whether an event still waits for the connection."""
+        return any(waiting is event for waiting in self._events)
+
     async def filled(self) -> None:
         """Wait until there is an event."""
         while not self._events:

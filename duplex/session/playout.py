@@ -24,7 +24,8 @@ Float32 = npt.NDArray[np.float32]
 FRAME_MS = 40
 REPORT_REACH_SEC = 0.25  # a playback report is extrapolated for this long
 REPORT_PATIENCE_SEC = 1.0  # without any report for this long, playback is taken to be in real time
-RESEND_LEADS = 4  # how much sent audio is kept for a resume, in units of the lead
+RESEND_LEADS = 4  # how much sent audio is kept for a resume where playback is virtual, in units of the lead
+RESEND_SEC = 40.0  # the same with reports, at most: so long goes by until a keepalive finds a link dead (20 s + 20 s)
 _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)|\s+")
 
 
@@ -49,7 +50,6 @@ class _Utterance:
     turn: int
     generation: int
     start_pts: int
-    resampler: Resampler
     begins: dict[int, int] = field(default_factory=dict)  # text token -> sample offset at the codec's rate
     words: list[_Word] = field(default_factory=list)
     tokens: int = 0  # text tokens of the segments given so far
@@ -65,12 +65,13 @@ class Playout:
     """Paces one session's agent audio so that sent - heard <= max_lead_ms, and knows what was heard.
 
     Heard position: the client's reports, each carried on for a short while; the clock of the audio sent when
-    `virtual` is set or no report comes.
+    `virtual` is set or no report comes, until one does.
     """
 
     def __init__(self, *, output_rate: int, codec_rate: int, max_lead_ms: int, virtual: bool) -> None:
         self._rate = output_rate
         self._codec_rate = codec_rate
+        self._resampler = Resampler(codec_rate, output_rate)  # of the current reply
         self._lead = max_lead_ms * output_rate // 1000
         self._frame = FRAME_MS * output_rate // 1000
         self._virtual = virtual
@@ -79,17 +80,22 @@ class Playout:
         self._seq = 0
         self._heard = 0  # position last reported or inferred, at `_heard_sec`
         self._heard_sec = 0.0
+        self._reported = 0  # the last position that the client has told
         self._reported_sec: float | None = None
+        self._unreported = False  # patience for a report ran out while something was played; until one comes
         self._current: _Utterance | None = None
+        self._ended: _Utterance | None = None  # the reply before
+        self._epoch_pts = 0  # where the current epoch begins
         self._recent: deque[AgentAudio | TextDelta] = deque()  # sent, in order, of the current epoch
+        self._lacking: deque[AgentAudio | TextDelta] = deque()  # of these, what is to be sent again
         self._paused = False
 
     # --- filling -----------------------------------------------------------------------------------------
 
     def begin(self, turn: int, generation: int) -> None:
         """A reply starts; what is left of the one before is forgotten (cut it first)."""
-        resampler = Resampler(self._codec_rate, self._rate)
-        self._current = _Utterance(turn, generation, self.sent_pts, resampler)
+        self._resampler.reset()
+        self._current = _Utterance(turn, generation, self.sent_pts)
 
     def add_text(self, generation: int, segment: Segment) -> None:
         """A segment that is about to be spoken: its words and the tokens they begin in."""
@@ -110,14 +116,14 @@ class Playout:
         if utterance is None:
             return False
         utterance.begins.update(spans)
-        self._queue(utterance, utterance.resampler.push(pcm))
+        self._queue(utterance, self._resampler.push(pcm))
         return True
 
     def finish(self, generation: int) -> None:
         """No more audio will come for this reply."""
         utterance = self._of(generation)
         if utterance is not None and not utterance.finished:
-            self._queue(utterance, utterance.resampler.flush())
+            self._queue(utterance, self._resampler.flush())
             utterance.finished = True
 
     def ahead_sec(self, now_sec: float) -> float:
@@ -128,31 +134,21 @@ class Playout:
     # --- sending -----------------------------------------------------------------------------------------
 
     def due(self, now_sec: float) -> list[AgentAudio | TextDelta]:
-        """Frames and words that may be sent now, in order."""
-        events: list[AgentAudio | TextDelta] = []
+        """Frames and words that may be sent now, in order: first what a client that has come back lacks."""
         if self._paused:
-            return events
-        utterance = self._current
-        while utterance is not None and not utterance.closed:
-            if not self._sendable(utterance):
-                break
-            size = min(self._frame, utterance.waiting)
-            if self.sent_pts + size - self.heard_pts(now_sec) > self._lead:
-                break
-            last = utterance.finished and size == utterance.waiting
-            events += self._words_before(utterance, utterance.sent + size, everything=last)
-            if utterance.sent or size:  # else nothing was said at all
-                events.append(self._frame_event(utterance, size, last, now_sec))
-            if last:
-                events.append(TextDelta(utterance.turn, "", self.sent_pts, final=True))
-                utterance.closed = True
-        self._remember(events)
-        return events
+            return []
+        again = self._again(now_sec)
+        return again if self._lacking else again + self._fresh(now_sec)
 
     def wait_sec(self, now_sec: float) -> float | None:
         """Seconds until `due` may give more or `heard` may change; None: only a push or a report can."""
+        if self._paused:
+            return None
+        if self._lacking:
+            excess = _end(self._lacking[0]) - self.heard_pts(now_sec) - self._lead
+            return max(0.005, excess / self._rate)
         utterance = self._current
-        if utterance is None or self._paused:
+        if utterance is None:
             return None
         if not utterance.closed and self._sendable(utterance):
             excess = self.sent_pts + min(self._frame, utterance.waiting) - self.heard_pts(now_sec) - self._lead
@@ -168,16 +164,19 @@ class Playout:
         if epoch != self.epoch:
             return
         self._reported_sec = now_sec
-        if not self._virtual:
-            self._heard = max(self._heard, min(pts, self.sent_pts))
-            self._heard_sec = now_sec
+        if self._virtual:
+            return
+        self._reported = max(self._epoch_pts, min(pts, self.sent_pts))
+        self._heard = self._reported if self._unreported else max(self._heard, self._reported)
+        self._heard_sec = now_sec
+        self._unreported = False
 
     def heard_pts(self, now_sec: float) -> int:
         """Everything before this position was heard, as far as is known."""
         if self._paused or self._heard >= self.sent_pts:
             return self._heard
         elapsed = now_sec - self._heard_sec
-        if not self._virtual and elapsed <= REPORT_PATIENCE_SEC:
+        if not (self._virtual or self._unreported) and elapsed <= REPORT_PATIENCE_SEC:
             if self._reported_sec != self._heard_sec:
                 return self._heard  # no report since this playback began
             elapsed = min(elapsed, REPORT_REACH_SEC)
@@ -211,8 +210,9 @@ class Playout:
         old = self.epoch
         self.epoch = (old + 1) % 65536
         self._current = None
-        self._heard = self.sent_pts  # what was in flight is flushed, not heard, but it is gone
+        self._epoch_pts = self._reported = self._heard = self.sent_pts  # what was in flight is flushed, and gone
         self._recent.clear()
+        self._lacking.clear()
         return old, self.epoch
 
     def pause(self, now_sec: float) -> None:
@@ -220,32 +220,62 @@ class Playout:
         self._heard = self.heard_pts(now_sec)
         self._paused = True
 
-    def resume(self, now_sec: float, last_seq: int, played_pts: int | None) -> list[AgentAudio | TextDelta]:
-        """The client is back; returns what it lacks of the current epoch, to be sent again.
+    def resume(self, now_sec: float, last_seq: int, played_epoch: int | None, played_pts: int | None) -> None:
+        """The client is back; what it lacks of the current epoch is sent again, by `due`.
 
-        Words that were sent just behind the last frame it has may have reached it; they come again.
+        It has heard nothing of the current epoch if it does not know it yet. Words that were sent just behind the
+        last frame it has may have reached it; they come again.
         """
         self._paused = False
         if played_pts is not None and not self._virtual:
-            self._heard = max(0, min(played_pts, self.sent_pts))
+            told = played_pts if played_epoch == self.epoch else self._epoch_pts
+            self._reported = self._heard = max(self._epoch_pts, min(told, self.sent_pts))
         self._heard_sec = now_sec
         self._reported_sec = None
-        lacking: list[AgentAudio | TextDelta] = []
+        self._unreported = False
+        self._lacking.clear()
         for event in self._recent:
-            if isinstance(event, AgentAudio):
-                if event.seq <= last_seq:
-                    lacking.clear()
-                elif event.pts + len(event.pcm) > self._heard:
-                    lacking.append(event)
-            else:
-                lacking.append(event)
-        return lacking
+            if isinstance(event, TextDelta) or (event.seq > last_seq and _end(event) > self._heard):
+                self._lacking.append(event)
+            elif event.seq <= last_seq:
+                self._lacking.clear()
 
     def forget(self) -> None:
         """The current reply is over."""
-        self._current = None
+        self._current, self._ended = None, self._current
+
+    def repeated(self) -> tuple[int, str] | None:
+        """Turn and text of a reply that is over and being sent again; None: there is none."""
+        if not self._lacking or self._current is not None or self._ended is None:
+            return None
+        return self._ended.turn, "".join(word.text for word in self._ended.words)
 
     # --- inside ------------------------------------------------------------------------------------------
+
+    def _again(self, now_sec: float) -> list[AgentAudio | TextDelta]:
+        events: list[AgentAudio | TextDelta] = []
+        while self._lacking and _end(self._lacking[0]) - self.heard_pts(now_sec) <= self._lead:
+            events.append(self._lacking.popleft())
+        return events
+
+    def _fresh(self, now_sec: float) -> list[AgentAudio | TextDelta]:
+        events: list[AgentAudio | TextDelta] = []
+        utterance = self._current
+        while utterance is not None and not utterance.closed:
+            if not self._sendable(utterance):
+                break
+            size = min(self._frame, utterance.waiting)
+            if self.sent_pts + size - self.heard_pts(now_sec) > self._lead:
+                break
+            last = utterance.finished and size == utterance.waiting
+            events += self._words_before(utterance, utterance.sent + size, everything=last)
+            if utterance.sent or size:  # else nothing was said at all
+                events.append(self._frame_event(utterance, size, last, now_sec))
+            if last:
+                events.append(TextDelta(utterance.turn, "", self.sent_pts, final=True))
+                utterance.closed = True
+        self._remember(events)
+        return events
 
     def _of(self, generation: int) -> _Utterance | None:
         current = self._current
@@ -262,6 +292,8 @@ class Playout:
             utterance.waiting += len(pcm)
 
     def _frame_event(self, utterance: _Utterance, size: int, last: bool, now_sec: float) -> AgentAudio:
+        if self._heard < self.sent_pts and now_sec - self._heard_sec > REPORT_PATIENCE_SEC:
+            self._unreported = True
         if self.heard_pts(now_sec) >= self.sent_pts:
             self._heard, self._heard_sec = self.sent_pts, now_sec  # playback starts (again) with this frame
         pcm = _take(utterance.queued, size)
@@ -275,7 +307,11 @@ class Playout:
     def _remember(self, events: list[AgentAudio | TextDelta]) -> None:
         """Keep what was sent for a client that comes back, as far as it can still be unheard."""
         self._recent.extend(events)
-        while self._recent and self._recent[0].pts < self.sent_pts - RESEND_LEADS * self._lead:
+        if self._virtual:
+            from_pts = self.sent_pts - RESEND_LEADS * self._lead
+        else:  # what is taken for heard, because no report comes, may have been lost on its way
+            from_pts = max(self._reported, self.sent_pts - round(RESEND_SEC * self._rate))
+        while self._recent and _end(self._recent[0]) < from_pts:
             self._recent.popleft()
 
     def _words_before(self, utterance: _Utterance, sample: int, *, everything: bool) -> list[TextDelta]:
@@ -302,6 +338,11 @@ class Playout:
             return utterance.tokens
         begun = [token for token, begin in utterance.begins.items() if self._to_output(begin) <= heard]
         return max(begun, default=0) if heard > 0 else 0
+
+
+def _end(event: AgentAudio | TextDelta) -> int:
+    """The position behind an event on the agent audio clock."""
+    return event.pts + len(event.pcm) if isinstance(event, AgentAudio) else event.pts
 
 
 def _take(pieces: deque[Float32], size: int) -> Float32:

@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from duplex.audio.pcm import costly_filters, prepare_filters
 from duplex.core.clock import Clock
 from duplex.core.config import ServerConfig
 from duplex.core.errors import CapacityError
@@ -32,7 +33,10 @@ class Sitter(Protocol):
 
 @dataclass(eq=False)
 class Seat:
-    """A session and who sits at it, None while it waits for a resume. Only the sitter may take from the outbox."""
+    """A session and who sits at it, None while it waits for a resume. Only the sitter may take from the outbox.
+
+    former_token: what the sitter came with; it stays good until the new one has certainly arrived.
+    """
 
     session: Session
     token: str
@@ -41,6 +45,7 @@ class Seat:
     mic_pts: int = 0
     detached_sec: float = 0.0
     expiry: asyncio.TimerHandle | None = field(default=None, repr=False)
+    former_token: str | None = field(default=None, repr=False)
 
 
 class SessionRegistry:
@@ -75,6 +80,7 @@ class SessionRegistry:
         """A new session. Raises CapacityError when all are taken by live connections, BranchOverflowError when the
         instructions are too long.
         """
+        await self._prepare_filters(hello)
         while len(self._seats) >= self._config.max_sessions:
             waiting = [seat for seat in self._seats.values() if seat.sitter is None]
             if not waiting:
@@ -108,7 +114,7 @@ class SessionRegistry:
 
         Who sits there is unseated; the session is paused until its `resume` is called.
         """
-        seat = self._seats.get(resume.token)
+        seat = self._seat_of(resume.token)
         if seat is None or seat.task.done():
             return None
         old = seat.session.hello
@@ -120,7 +126,7 @@ class SessionRegistry:
         if seat.expiry is not None:
             seat.expiry.cancel()
         del self._seats[seat.token]
-        seat.token = secrets.token_urlsafe(24)
+        seat.former_token, seat.token = resume.token, secrets.token_urlsafe(24)
         self._seats[seat.token] = seat
         seat.sitter = sitter
         log.info("session resumed", extra={"session": seat.session.id})
@@ -138,6 +144,16 @@ class SessionRegistry:
             self._detach(seat)
         else:
             await self.close(seat)
+
+    async def _prepare_filters(self, hello: Hello) -> None:
+        facts = self._pool.engine.facts
+        for rates in ((hello.input_rate, facts.input_sample_rate), (facts.output_sample_rate, hello.output_rate)):
+            if costly_filters(*rates):
+                await asyncio.to_thread(prepare_filters, *rates)
+
+    def _seat_of(self, token: str) -> Seat | None:
+        former = (seat for seat in self._seats.values() if seat.former_token == token)
+        return self._seats.get(token) or next(former, None)
 
     def _detach(self, seat: Seat) -> None:
         seat.sitter = None

@@ -10,6 +10,7 @@ from duplex.core.config import SessionConfig, SessionPatch
 from duplex.core.errors import BranchOverflowError, DuplexError
 from duplex.core.events import (
     ClientEvent,
+    CutReason,
     ErrorEvent,
     Hello,
     Interrupt,
@@ -127,6 +128,7 @@ class Session:
             case Interrupt(epoch):
                 if epoch is None or epoch == self.playout.epoch:
                     self._let(d.ClientInterrupted())
+                    self._speaking.hush(CutReason.CLIENT)
             case Say(text, role, ref):
                 self._let(d.UserTyped(text, ref) if role is SayRole.USER else d.AgentTold(text))
             case Update():
@@ -153,11 +155,18 @@ class Session:
             self._update(Update(patch, ref))
 
     def resume(self, resume: Resume) -> None:
-        """The client is back: what it lacks is sent again, then the reply goes on."""
+        """The client is back: what it lacks is sent again, then the reply goes on.
+
+        What was written into the dead connection is gone: a cut that it does not know of is told again, and who is
+        doing what.
+        """
         self.outbox.drop_playout()
-        played = resume.played_pts if resume.played_epoch in (None, self.playout.epoch) else None
-        for event in self.playout.resume(self._clock.now(), resume.last_seq, played):
-            self.outbox.put(event)
+        cut = self._speaking.last_cut
+        if cut is not None and resume.played_epoch not in (None, cut.new_epoch) and not self.outbox.holds(cut):
+            self.outbox.put(cut)
+        state = self._machine.announced
+        self.outbox.put(StateChanged(state.user, state.agent, state.turn))
+        self.playout.resume(self._clock.now(), resume.last_seq, resume.played_epoch, resume.played_pts)
         self._touched_sec = self._clock.now()
         self._speaking.wake()
 
@@ -230,7 +239,7 @@ class Session:
         if "trace" in self.hello.features:
             decision = None if probs is None else self._machine.verdict(probs)
             t_ms = self._microphone.end_ms(index)
-            self.outbox.put(TurnTrace(turn, t_ms, self._microphone.speech_level, probs, decision))
+            self.outbox.put(TurnTrace(turn, t_ms, self._microphone.speech_level(index), probs, decision))
 
     # --- deciding ----------------------------------------------------------------------------------------
 
@@ -281,4 +290,7 @@ class Session:
     def _tell_failure(self, stage: str, error: BaseException) -> None:
         cause = type(error.__cause__ or error).__name__
         log.warning("step failed", extra={"session": self.id, "stage": stage, "cause": cause})
-        self.outbox.put(ErrorEvent("step_failed", f"a {stage} step of this turn failed ({cause})"))
+        message = f"a {stage} step of this turn failed ({cause})"
+        if isinstance(error, BranchOverflowError):
+            message = "the turn is longer than the model's memory has room for"
+        self.outbox.put(ErrorEvent("step_failed", message))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from duplex.core.clock import Clock
 from duplex.core.errors import DuplexError
-from duplex.core.events import AgentAudio, Cut, Hello, ReplyMetrics
+from duplex.core.events import AgentAudio, Cut, CutReason, Hello, ReplyMetrics
 from duplex.core.metrics import Metrics
 from duplex.core.types import SamplingParams
 from duplex.model.caches import Branch
@@ -29,7 +29,7 @@ class Speaking:
 
     `let`: where dialogue events go. `failed`: told of a reply whose step failed. asked_sec: when the user had said,
     or typed, what is answered now; decided_sec: when that was decided. Both are the session's to set.
-    active_sec: when there last was a reply.
+    active_sec: when there last was a reply. last_cut: what the client was last told of a cut.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Speaking:
             virtual=hello.virtual_playback,
         )
         self.asked_sec = self.decided_sec = self.active_sec = clock.now()
+        self.last_cut: Cut | None = None
         self._reply: Reply | None = None
         self._began = self._audible = False
         self._onset_sec = clock.now()
@@ -86,6 +87,7 @@ class Speaking:
         forced_text: str | None,
     ) -> None:
         """Start a reply on `branch`; its work is a task of `tasks`."""
+        self.hush(CutReason.USER if forced_text is None else CutReason.CLIENT)
         self.playout.begin(turn, generation)
         self._began = self._audible = False
         self._reply = reply = Reply(
@@ -129,13 +131,9 @@ class Speaking:
         if not action.withdrawn:
             heard = self.playout.heard(now) if action.keep_heard else self._onset_heard
         if reply is not None and reply.generation == action.generation and self.playout.started():
-            position = self.playout.heard_pts(now)
-            old, new = self.playout.cut()
-            self.outbox.drop_audio()
-            self.outbox.put(Cut(old, new, position, heard.text, reply.turn, action.reason))
+            self._void(reply.turn, heard.text, action.reason)
             if not action.withdrawn and not action.keep_heard:
                 self._metrics.cut_sec.observe(max(0.0, now - self._onset_sec))
-            log.info("cut", extra={"session": self._id, "turn": reply.turn, "reason": action.reason.value})
         else:
             self.playout.forget()
         self._pool.withdraw_older(self._id, generation)
@@ -145,6 +143,19 @@ class Speaking:
         keep = reply.heard_length(heard.tokens) if reply is not None and action.keep_heard else None
         return EndReply(reply, keep, action.withdrawn)
 
+    def hush(self, reason: CutReason) -> None:
+        """Stop a reply that is over and being sent again, to a client that had lost it; it is remembered whole."""
+        if (repeated := self.playout.repeated()) is not None:
+            self._void(*repeated, reason)
+
+    def _void(self, turn: int, heard_text: str, reason: CutReason) -> None:
+        position = self.playout.heard_pts(self._clock.now())
+        old, new = self.playout.cut()
+        self.outbox.drop_audio()
+        self.last_cut = Cut(old, new, position, heard_text, turn, reason)
+        self.outbox.put(self.last_cut)
+        log.info("cut", extra={"session": self._id, "turn": turn, "reason": reason.value})
+
     async def play(self) -> None:
         """Pace audio into the outbox until cancelled."""
         while True:
@@ -152,7 +163,7 @@ class Speaking:
             if self.outbox.audio_room:
                 for event in self.playout.due(now):
                     self.outbox.put(event)
-                    if isinstance(event, AgentAudio) and not self._began:
+                    if isinstance(event, AgentAudio) and not self._began and self.playout.started():
                         self._note_first_audio(now)
             self.note_hearing(now)
             self._moved.set()

@@ -15,12 +15,14 @@ from duplex.session.machine import DialogueMachine
 from duplex.session.microphone import Microphone
 from duplex.session.speaking import Speaking
 
+OUTGREW = Notice("conversation_reset", "the conversation outgrew its memory and starts anew")
+
 
 class LineWorker:
     """Listens, opens and closes turns, and begins replies on one line.
 
     let: how an event gets into the dialogue. trace: told the turn, the chunk and P(continue, respond, ignore) of every
-    chunk heard. configure: makes settings hold. failed: told the stage and cause of a step that failed.
+    chunk judged. configure: makes settings hold. failed: told the stage and cause of a step that failed.
     """
 
     def __init__(
@@ -112,13 +114,18 @@ class LineWorker:
 
     async def _answer_typed(self, command: d.AnswerTyped) -> None:
         """A text that is too long for the conversation is refused, and leaves no trace in it."""
-        await self._make_room()
+        anew = self._line.crowded
         try:
-            await self._line.put_user_text(command.text)
+            if anew:
+                await self._line.start(self._line.instructions, command.text)
+            else:
+                await self._line.put_user_text(command.text)
         except BranchOverflowError as error:
             self._speaking.outbox.put(ErrorEvent("bad_message", f"text: {error}", ref=command.ref))
             self._let(d.ReplyEnded(command.generation))
             return
+        if anew:
+            self._speaking.outbox.put(OUTGREW)
         self._begin_reply(command.turn, command.generation)
 
     async def _restart(self, command: Restart) -> None:
@@ -134,21 +141,18 @@ class LineWorker:
         """A conversation that fills its slot starts anew, and says so."""
         if self._line.crowded:
             await self._line.start(self._line.instructions)
-            self._speaking.outbox.put(
-                Notice("conversation_reset", "the conversation outgrew its memory and starts anew")
-            )
+            self._speaking.outbox.put(OUTGREW)
 
     async def _listen(self, turn: int, index: int, *, forced: bool = False) -> None:
-        """One chunk into the turn; `forced`: its verdict is ignored."""
+        """One chunk into the turn; `forced`: its verdict is ignored, and it was traced when it came."""
         features = self._microphone.features(index)
         if features is None:
             return
         result = await self._line.listen(features)
-        if result is None:
+        if result is None or forced:
             return
         self._trace(turn, index, result.probs)
-        if not forced:
-            self._let(d.ChunkJudged(turn, result.probs, result.interruption))
+        self._let(d.ChunkJudged(turn, result.probs, result.interruption))
 
     def _begin_reply(self, turn: int, generation: int, forced_text: str | None = None) -> None:
         self._line.mark_reply()

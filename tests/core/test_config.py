@@ -40,12 +40,19 @@ def test_toml_is_read_too(tmp_path: Path) -> None:
         ({"port": 70000}, "port: .*65535.*70000"),
         ({"session.sampling.seed": 10**30}, "session.sampling.seed"),
         ({"session.sampling.top_p": 2}, "session.sampling.top_p"),
+        ({"api_key": ""}, "api_key: .*at least 1 character"),
         ({"cert": "a.pem"}, "cert and key go together"),
     ],
 )
 def test_bad_settings_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(options=options)
+
+
+@pytest.mark.parametrize("names", [("DUPLEX_MODEL", "DUPLEX_MODEL__DEVICE"), ("DUPLEX_MODEL__DEVICE", "DUPLEX_MODEL")])
+def test_a_group_of_settings_has_no_value_of_its_own(names: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.device: 'model' is given a value of its own"):
+        load_config(environment=dict.fromkeys(names, "x"))
 
 
 def test_unreadable_file_is_named(tmp_path: Path) -> None:

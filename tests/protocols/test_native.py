@@ -64,10 +64,22 @@ def test_hello_with_everything() -> None:
     assert hello.session.sampling.seed == 7
 
 
+def test_rates_have_defaults_beside_what_else_is_said() -> None:
+    hello = NativeProtocol(max_message_bytes=1 << 20).receive(
+        '{"type": "hello", "input": {"frame_ms": 20}, "output": {}, "resume": {"token": "t", "played": {"epoch": 0, "pts": -3}}}'
+    )
+    assert isinstance(hello, Hello)
+    assert (hello.input_rate, hello.output_rate) == (16000, 24000)
+    assert hello.resume == Resume("t", -1, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("message", "event"),
     [
         ({"type": "played", "epoch": 1, "pts": 5, "queued_ms": 3.5}, Played(1, 5, 3.5, 0)),
+        ({"type": "played", "epoch": 1, "pts": -7}, Played(1, 0)),
+        ({"type": "played", "epoch": 1, "pts": -0.4}, Played(1, 0)),
+        ({"type": "played", "epoch": 1, "pts": 99.6}, Played(1, 100)),
         ({"type": "interrupt", "epoch": 4}, Interrupt(4)),
         ({"type": "interrupt"}, Interrupt(None)),
         ({"type": "say", "text": "x"}, Say("x")),
@@ -164,6 +176,11 @@ def test_a_ping_cannot_smuggle_what_json_lacks() -> None:
     ("message", "field"),
     [
         ({"type": "ping", "t": "x" * 65}, "ping.t"),
+        ({"type": "played", "epoch": 0, "pts": 10**400}, "played.pts"),
+        ({"type": "played", "epoch": 0, "pts": 1e300}, "played.pts"),
+        ({"type": "played", "epoch": 0, "pts": float("inf")}, "played.pts"),
+        ({"type": "played", "epoch": 0, "pts": "5.5"}, "played.pts"),
+        ({"type": "played", "epoch": 0, "pts": 0, "queued_ms": 1e300}, "played.queued_ms"),
         ({"type": "update", "session": {"sampling": {"seed": 10**30}}}, "seed"),
         ({"type": "update", "session": {"sampling": {"seed": 1 << 63}}}, "seed"),
     ],

@@ -129,8 +129,9 @@ async def test_a_full_server_says_so(app: App) -> None:
     async with connected(app.port) as one, connected(app.port) as two, connected(app.port) as three:
         await one.hello()
         await two.hello()
-        await three.send({"type": "hello"})
-        assert (await three.until("error"))["code"] == "capacity"
+        await three.send({"type": "hello", "id": "h3"})
+        error = await three.until("error")
+        assert (error["code"], error["ref"]) == ("capacity", "h3")
         assert await closed(three) == 4429
         await one.send({"type": "bye"})
         assert await closed(one) == 1000
@@ -237,6 +238,23 @@ async def test_who_takes_a_seat_in_mid_reply_misses_nothing(app: App, engine: Fa
         assert 2 * 3 * 960 + sum(len(pcm) for _, pcm in back.audio) == 2 * 20 * 2400
         deltas = {event["pts"]: event["delta"] for event in hanging.of("text") + back.of("text") if event["delta"]}
         assert "".join(deltas.values()).split() == [f"word{i}" for i in range(20)]
+
+
+async def test_a_second_break_before_ready_costs_nothing(app: App) -> None:
+    async with connected(app.port) as client:
+        ready = await client.hello()
+        client.socket.transport.abort()
+    resume = {"token": ready["resume_token"]}
+    async with connected(app.port) as broken:
+        await broken.hello(resume=resume)
+        broken.socket.transport.abort()
+    async with connected(app.port) as back:
+        assert (await back.hello(resume=resume))["resumed"]
+        await back.send({"type": "ping"})
+        await back.until("pong")
+        back.socket.transport.abort()
+    async with connected(app.port) as late:
+        assert not (await late.hello(resume=resume))["resumed"]  # that the new one came is certain now
 
 
 async def test_a_resume_brings_the_clients_settings(app: App) -> None:
@@ -388,6 +406,7 @@ async def test_draining_lets_the_reply_finish_and_tells_everybody(app: App, engi
         assert await closed(idle) == 4503
         await draining
         async with connected(app.port) as late:
-            await late.send({"type": "hello"})
+            await late.send({"type": "hello", "id": "h9"})
             assert await closed(late) == 4503
+            assert (late.of("error")[0]["code"], late.of("error")[0]["ref"]) == ("draining", "h9")
     assert json.dumps(client.events)

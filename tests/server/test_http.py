@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from websockets.asyncio.client import connect
 
 from duplex.core.config import load_config
 from duplex.core.errors import ConfigError
+from duplex.server import cli
 from duplex.server.app import App
 from duplex.server.cli import configuration, load_engines, main, with_checkpoint_instructions
-from duplex.server.tls import self_signed
+from duplex.server.tls import self_signed, server_context
 from tests.fakes.engine import FakeEngine
 from tests.server.wire import connected
 
@@ -114,6 +116,44 @@ async def test_tls_with_a_certificate_made_here(tmp_path: Path) -> None:
         async with connect(f"wss://localhost:{app.port}/v1/duplex", ssl=context) as socket:
             await socket.send('{"type": "hello"}')
             assert '"ready"' in str(await socket.recv())
+
+
+def test_a_certificate_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = self_signed(tmp_path)
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    for cert_given, key_given, message in [
+        (tmp_path / "nowhere.pem", key, "cert: .*nowhere.pem cannot be read: No such file"),
+        (cert, tmp_path / "nowhere.pem", "key: .*nowhere.pem cannot be read: No such file"),
+        (junk, key, "cert and key: .*junk.pem and "),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            server_context(cert_given, key_given)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(junk))
+    with pytest.raises(ConfigError, match=r"tls: .*junk\.pem"):
+        server_context(None, None)
+
+
+def test_the_command_line_says_what_is_wrong_with_a_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Loaded(FakeEngine):
+        model = SimpleNamespace(chat=SimpleNamespace(default_role="Own."))
+
+    monkeypatch.setattr(cli, "load_engines", lambda config: [Loaded()])
+    monkeypatch.setattr(cli, "configure_logs", lambda level: None)
+    missing = str(tmp_path / "missing.pem")
+    assert main(["--cert", missing, "--key", missing]) == 2
+    assert capsys.readouterr().err.startswith(f"server: cert: {missing} cannot be read")
+
+
+async def test_instructions_that_leave_no_room_end_the_start() -> None:
+    engine = FakeEngine()
+    config = load_config(options={"port": 0, "session.instructions": "a " * 450})
+    with pytest.raises(ConfigError, match=r"session\.instructions are too long for model\.max_length: 450 tokens"):
+        async with App(config, [engine]):
+            pass
+    assert engine.branches.free_slots == engine.branches.slots
 
 
 def test_names_of_the_reference_work() -> None:

@@ -113,6 +113,16 @@ def test_a_reply_that_ends_by_itself_lies_before_the_turn_that_began_over_it(tal
     assert talk.judge(RESPOND) == [Respond(2, 2, taken=False)]
 
 
+def test_a_reply_that_the_client_stops_lies_before_the_turn_that_began_over_it(talk: Talk) -> None:
+    generation = talk.answered()
+    talk.hear(*[SILENCE] * 10, SPEECH, SILENCE)
+    assert work(talk.machine.handle(ClientInterrupted())) == [
+        CutReply(generation, CutReason.CLIENT, keep_heard=True),
+        ReopenTurn(2, first=17, last=24),
+    ]
+    assert work(talk.machine.handle(ClientInterrupted())) == []  # there is nothing left to stop
+
+
 def test_a_turn_that_has_cut_the_reply_stays_where_it_is(talk: Talk) -> None:
     generation = talk.answered()
     talk.hear(*[SILENCE] * 10, SPEECH, SPEECH, SPEECH)

@@ -116,6 +116,41 @@ def test_without_reports_the_clock_stands_in() -> None:
     assert player.heard_pts(1.1) == player.sent_pts
 
 
+def let_run(player: Playout, now: float, pts: int) -> float:
+    """Time passes, and nobody reports anything, until the audio before `pts` was sent; returns when that was."""
+    player.due(now)
+    while player.sent_pts < pts:
+        wait = player.wait_sec(now)
+        assert wait is not None
+        now += wait
+        player.due(now)
+    return now
+
+
+def test_who_reports_nothing_is_kept_waiting_once() -> None:
+    player = playout(virtual=False)
+    begun(player, 4.0)
+    player.finish(1)
+    now = let_run(player, 0.0, 4 * RATE)
+    assert now < 5.0
+    now += 1.0
+    assert player.over(now)
+    player.begin(2, 2)
+    player.push(2, sound(2.0), ())
+    assert let_run(player, now, 6 * RATE) < now + 2.0
+
+
+def test_reports_that_come_again_are_believed() -> None:
+    player = playout(virtual=False)
+    begun(player, 8.0)
+    now = let_run(player, 0.0, 2 * RATE)
+    player.report(now, 0, RATE // 2)  # playback had stopped for a while
+    assert player.heard_pts(now) == RATE // 2
+    assert player.due(now + 0.1) == []
+    player.report(now + 0.2, 0, 2 * RATE)
+    assert len(frames(player.due(now + 0.2))) == 10
+
+
 def test_a_cut_voids_everything_old() -> None:
     player = playout()
     begun(player)
@@ -157,9 +192,59 @@ def test_a_client_that_comes_back_gets_what_it_lacks() -> None:
     player.pause(0.1)
     assert player.due(5.0) == []
     assert player.wait_sec(5.0) is None
-    again = player.resume(60.0, last_seq=3, played_pts=FRAME)
-    assert [frame.seq for frame in frames(again)] == list(range(4, 10))
-    assert len(frames(player.due(60.0))) == 1
+    player.resume(60.0, 3, 0, FRAME)
+    again = frames(player.due(60.0))
+    assert [frame.seq for frame in again] == list(range(4, 11))  # 10 is new
     player.pause(61.0)
-    again = player.resume(62.0, last_seq=3, played_pts=6 * FRAME)
-    assert frames(again)[0].seq == 6  # 4 and 5 were played, whatever the client says it has
+    player.resume(62.0, 3, 0, 6 * FRAME)
+    assert frames(player.due(62.0))[0].seq == 6  # 4 and 5 were played, whatever the client says it has
+
+
+def test_no_speech_is_lost_on_a_link_that_dies_in_silence() -> None:
+    player = playout(virtual=False)
+    begun(player, 9.0)
+    player.finish(1)
+    player.due(0.0)
+    player.report(0.1, 0, FRAME)
+    now = let_run(player, 0.1, 9 * RATE) + 1.0
+    assert player.over(now)
+    player.forget()
+    player.pause(now)
+    player.resume(now, 5, 0, 3 * FRAME)
+    pts, told = 6 * FRAME, ""
+    while pts < 9 * RATE:
+        heard = player.heard_pts(now)
+        events = player.due(now)
+        told += text(events)
+        for frame in frames(events):
+            assert frame.pts == pts
+            pts += len(frame.pcm)
+        assert pts <= heard + 0.4 * RATE  # no faster than it is played
+        player.report(now, 0, pts)
+    assert told == " two six ten"
+
+
+def test_who_missed_a_cut_has_heard_nothing_since() -> None:
+    player = playout(virtual=False)
+    begun(player)
+    player.due(0.0)
+    player.report(0.1, 0, 2 * FRAME)
+    player.cut()
+    start = player.sent_pts
+    player.begin(2, 2)
+    player.push(2, sound(3.0), ())
+    player.finish(2)
+    now = let_run(player, 0.2, start + 3 * RATE)
+    player.pause(now)
+    player.resume(now, 9, 0, 2 * FRAME)
+    assert frames(player.due(now))[0].pts == start
+    assert player.heard_pts(now) == start
+
+
+def test_what_may_be_sent_again_has_a_bound() -> None:
+    player = playout(virtual=False)
+    begun(player, 60.0)
+    let_run(player, 0.0, 60 * RATE)
+    player.pause(70.0)
+    player.resume(70.0, -1, 0, 0)
+    assert player._lacking[0].pts >= (60 - 41) * RATE

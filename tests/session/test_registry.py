@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
+from functools import lru_cache
 
 import pytest
 
+from duplex.audio import pcm
 from duplex.core.clock import VirtualClock
 from duplex.core.config import SessionPatch, load_config
 from duplex.core.errors import BranchOverflowError
@@ -57,6 +60,18 @@ async def test_who_was_replaced_has_no_say_any_more(registry: SessionRegistry) -
     assert take_up(registry, seat.token, first) is seat
 
 
+async def test_a_token_works_again_if_the_answer_to_it_was_lost(registry: SessionRegistry) -> None:
+    guests = [Guest() for _ in range(4)]
+    seat = await registry.open(Hello(), guests[0])
+    old = seat.token
+    for guest in guests[1:3]:
+        assert take_up(registry, old, guest) is seat
+        await registry.leave(seat, guest, mic_pts=0, keep=True)
+    assert len(registry) == 1
+    assert take_up(registry, seat.token, guests[3]) is seat  # the last answer did arrive
+    assert take_up(registry, old, guests[0]) is None
+
+
 async def test_a_session_whose_time_is_up_cannot_be_resumed(registry: SessionRegistry) -> None:
     guest = Guest()
     seat = await registry.open(Hello(), guest)
@@ -69,3 +84,22 @@ async def test_a_session_that_cannot_begin_leaves_nothing_behind(registry: Sessi
     with pytest.raises(BranchOverflowError):
         await registry.open(Hello(session=SessionPatch(instructions="a " * 450)), Guest())
     assert len(registry) == 0
+
+
+async def test_filters_between_odd_rates_are_not_made_on_the_event_loop(
+    registry: SessionRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[tuple[int, int], threading.Thread] = {}
+    make = pcm._sinc_filters.__wrapped__
+
+    @lru_cache(maxsize=pcm.MAX_FILTERS)
+    def noted(source_rate: int, target_rate: int) -> object:
+        made[source_rate, target_rate] = threading.current_thread()
+        return make(source_rate, target_rate)
+
+    monkeypatch.setattr(pcm, "_sinc_filters", noted)
+    seat = await registry.open(Hello(input_rate=8011, output_rate=8009), Guest())
+    for generation in range(2):
+        seat.session.playout.begin(1, generation)
+    assert set(made) == {(8011, 16000), (24000, 8009)}
+    assert threading.main_thread() not in made.values()

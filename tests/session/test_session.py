@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -11,19 +12,24 @@ import pytest
 from duplex.core.clock import VirtualClock
 from duplex.core.config import SessionConfig
 from duplex.core.events import (
+    AgentActivity,
     AgentAudio,
     Cut,
     CutReason,
     ErrorEvent,
     Hello,
+    Interrupt,
     MicAudio,
+    Notice,
     Played,
+    Resume,
     Say,
     SayRole,
     ServerEvent,
     StateChanged,
     TextDelta,
     TurnTrace,
+    UserActivity,
 )
 from duplex.core.metrics import Metrics
 from duplex.pool.pool import StepFailedError
@@ -40,21 +46,23 @@ PATIENCE_SEC = 10.0  # real time: what has not come by then never comes
 class Call:
     """A session that runs, and what a client does with it.
 
-    memories: the conversation before each reply. playing: what is received is heard at once, else not at all.
+    memories: the conversation before each reply. traces: all that were received. playing: what is received is heard at once, else not at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_length: int = 512) -> None:
         self.memories: list[list[float]] = []
-        self.engine = FakeEngine(reply_text=self._answer)
+        self.traces: list[TurnTrace] = []
+        self.engine = FakeEngine(reply_text=self._answer, max_length=max_length)
         self.pool = InlinePool(self.engine)
         self.metrics = Metrics()
+        self.clock = VirtualClock()
         self.session = Session(
             "s",
             SessionConfig(instructions="Be brief."),
             Hello(features=frozenset({"trace"})),
             pool=self.pool,
             store=SessionStore(self.engine.branches),
-            clock=VirtualClock(),
+            clock=self.clock,
             metrics=self.metrics,
             max_lead_ms=400,
         )
@@ -91,6 +99,8 @@ class Call:
                 self._received = Played(event.epoch, event.pts + len(event.pcm))
                 if self.playing:
                     self.session.handle(self._received)
+            if isinstance(event, TurnTrace):
+                self.traces.append(event)
             if isinstance(event, kind) and all(getattr(event, name) == value for name, value in fields.items()):
                 return event
 
@@ -100,14 +110,19 @@ def words(memory: list[float]) -> list[float]:
     return [token for token in memory if token >= 100]
 
 
+@asynccontextmanager
+async def running(call: Call) -> AsyncIterator[Call]:
+    task = asyncio.create_task(call.session.run())
+    yield call
+    task.cancel()
+    await asyncio.wait([task])
+    assert call.engine.branches.free_slots == call.engine.branches.slots
+
+
 @pytest.fixture
 async def call() -> AsyncIterator[Call]:
-    call = Call()
-    running = asyncio.create_task(call.session.run())
-    yield call
-    running.cancel()
-    await asyncio.wait([running])
-    assert call.engine.branches.free_slots == call.engine.branches.slots
+    async with running(Call()) as call:
+        yield call
 
 
 async def test_a_reply_heard_to_its_end_is_remembered_although_the_user_spoke_over_it(call: Call) -> None:
@@ -167,6 +182,50 @@ async def test_of_a_reply_whose_voice_fails_only_the_heard_is_remembered(call: C
     assert words(call.memories[1]) == [100.0, 101.0]
 
 
+async def test_what_was_heard_of_a_reply_the_client_stops_is_remembered_although_the_user_had_begun_to_speak(
+    call: Call,
+) -> None:
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    await call.until(AgentAudio, pts=4800)  # the third word begins
+    call.session.handle(Played(0, 2400))
+    await call.hear(SPEECH)
+    call.session.handle(Played(0, 4800))
+    call.session.handle(Interrupt(0))
+    cut = await call.until(Cut)
+    assert (cut.turn, cut.heard_text.strip(), cut.reason) == (1, "one two", CutReason.CLIENT)
+    await call.hear(ASK, SILENCE)
+    await call.until(TextDelta, turn=2)
+    assert words(call.memories[1]) == [100.0, 101.0]
+
+
+async def test_a_turn_that_outgrows_the_memory_ends_with_the_reason() -> None:
+    async with running(Call(max_length=64)) as call:
+        await call.hear(*[SPEECH] * 29)
+        call.speak(SPEECH)
+        error = await call.until(ErrorEvent, code="step_failed")
+        assert error.message == "the turn is longer than the model's memory has room for"
+        await call.until(Notice, code="conversation_reset")
+        await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+        await call.until(TextDelta, turn=2)
+
+
+async def test_a_typed_turn_that_is_refused_leaves_no_trace_in_a_conversation_that_is_nearly_full() -> None:
+    async with running(Call(max_length=80)) as call:
+        call.playing = True
+        for turn in range(1, 6):
+            call.session.handle(Say("Hello."))
+            await call.until(StateChanged, agent="listening", turn=turn)
+        before = call.engine.contents(call.session._line.committed)
+        call.session.handle(Say("a " * 90, ref="s1"))
+        assert (await call.until(ErrorEvent, code="bad_message")).ref == "s1"
+        await call.until(StateChanged, agent="listening", turn=6)
+        assert call.engine.contents(call.session._line.committed) == before
+        call.session.handle(Say("Hello."))
+        await call.until(Notice, code="conversation_reset")
+        await call.until(TextDelta, turn=7)
+        assert call.memories[-1] == [1.0] * 3 + [4.0] * 3
+
+
 async def test_dictated_words_that_were_heard_are_remembered_although_the_user_had_begun_to_speak(call: Call) -> None:
     await call.hear(SILENCE, SPEECH)
     call.session.handle(Say("this is being said to you", SayRole.AGENT))
@@ -179,6 +238,68 @@ async def test_dictated_words_that_were_heard_are_remembered_although_the_user_h
     await call.until(TextDelta, turn=3)
     assert words(call.memories[0]) == [100.0, 101.0]
     assert call.memories[0].count(2.0) == 3  # one turn of the user, the one that was begun anew
+
+
+async def test_who_comes_back_is_told_how_things_stand(call: Call) -> None:
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    await call.until(AgentAudio, pts=4800)
+    call.session.handle(Played(0, 4800))
+    call.session.handle(Interrupt(0))
+    cut = await call.until(Cut)
+    await call.until(StateChanged, agent="listening")  # these went into a dead connection
+    for epoch, cuts in ((0, [cut]), (1, []), (None, [])):
+        call.session.pause()
+        call.session.resume(Resume("t", -1, epoch, 4800))
+        told = [call.session.outbox.get_nowait() for _ in range(len(call.session.outbox))]
+        assert [event for event in told if isinstance(event, Cut)] == cuts
+        assert told[-1] == StateChanged(UserActivity.SILENT, AgentActivity.LISTENING, 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (Interrupt(0), CutReason.CLIENT),
+        (Say("And now?"), CutReason.USER),
+        (Say("Listen.", SayRole.AGENT), CutReason.CLIENT),
+    ],
+)
+async def test_a_reply_that_was_lost_and_comes_again_can_be_stopped(
+    call: Call, event: Interrupt | Say, reason: CutReason
+) -> None:
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    await call.until(AgentAudio, pts=4800)
+    call.session.handle(Played(0, 4800))
+    while call.session.busy:  # the link is dead, and nobody knows
+        call.clock.advance(0.5)
+        call.session._speaking.wake()
+        await asyncio.sleep(0)
+    call.session.pause()
+    call.session.resume(Resume("t", 5, 0, 4800))
+    await call.until(AgentAudio, pts=6 * 960)
+    call.session.handle(event)
+    cut = await call.until(Cut)
+    assert (cut.turn, cut.heard_text.split()[-1], cut.reason, cut.new_epoch) == (1, "eight", reason, 1)
+
+
+async def test_a_cut_that_waits_for_the_client_is_told_once(call: Call) -> None:
+    await call.hear(SILENCE, SPEECH, ASK, SILENCE)
+    await call.until(AgentAudio, pts=4800)
+    call.session.pause()
+    call.session.handle(Interrupt(0))
+    call.session.resume(Resume("t", -1, 0, 4800))
+    told = [call.session.outbox.get_nowait() for _ in range(len(call.session.outbox))]
+    assert sum(isinstance(event, Cut) for event in told) == 1
+
+
+async def test_every_chunk_is_traced_once_and_as_it_was(call: Call) -> None:
+    levels = (SILENCE, SILENCE, SPEECH, ASK, SILENCE)
+    for level in levels:
+        call.speak(level)
+    await call.until(StateChanged, agent="thinking")
+    traces = sorted(call.traces, key=lambda trace: trace.t_ms)
+    assert [trace.t_ms for trace in traces] == [160, 320, 480, 640, 800]
+    assert [trace.speech for trace in traces] == [0.9 if level else 0.01 for level in levels]
+    assert [trace.probs is None for trace in traces] == [True, True, False, False, False]
 
 
 def test_what_clients_count_of_underruns_is_measured() -> None:

@@ -170,6 +170,22 @@ export async function test_a_cut_missed_while_away_flushes() {
   session.stop();
 }
 
+export function test_a_cut_that_is_told_again_after_a_resume_counts_once() {
+  const { session, sockets, log } = live();
+  const cut = { type: "cut", old_epoch: 0, new_epoch: 1, heard_pts: 0, heard_text: "", turn: 1 };
+  const missed = { ...cut, old_epoch: 1, new_epoch: 2 };
+  sockets[0].receive(cut);
+  for (const [epoch, told] of [[1, cut], [2, missed]]) {
+    sockets.at(-1).break();
+    session.retryNow();
+    sockets.at(-1).open();
+    sockets.at(-1).receive({ ...READY, resumed: true, epoch });
+    sockets.at(-1).receive(told);
+  }
+  equal(log.filter((entry) => entry === "cut").length, 2);
+  session.stop();
+}
+
 export function test_a_refused_resumption_starts_afresh() {
   const { session, sockets, log } = live();
   sockets[0].audio({ epoch: 0, seq: 0, pts: 0 });
