@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from duplex.audio.wav import WavError, write_wav
 from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse
 from duplex.bench.log import ConversationLog, Event
-from duplex.bench.recordings import Recording
+from duplex.bench.recordings import Recording, check_rate
 from duplex.bench.report import event_line, summary, summary_text
 from duplex.bench.script import AfterReply, At, Item, Trigger, Typed, Utterance, parse_trigger
 from duplex.core.errors import ConfigError
@@ -92,15 +91,16 @@ def build_script(parts: Sequence[tuple[str, str, str | None]]) -> list[Item]:
 
 def _recording(path: Path) -> Recording:
     recording = Recording.read(path)
-    if not MIN_SAMPLE_RATE <= recording.rate <= MAX_SAMPLE_RATE:
-        raise ConfigError(f"{path}: {recording.rate} Hz is not between {MIN_SAMPLE_RATE} and {MAX_SAMPLE_RATE} Hz")
+    check_rate(recording.rate, path)
     return recording
 
 
 def _rate(text: str) -> int:
     rate = int(text)
-    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
-        raise argparse.ArgumentTypeError(f"{rate} Hz is not between {MIN_SAMPLE_RATE} and {MAX_SAMPLE_RATE} Hz")
+    try:
+        check_rate(rate, "a stream")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return rate
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from duplex.audio.pcm import Float32, resample
+from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Float32, resample
 from duplex.audio.wav import read_wav
+from duplex.core.errors import ConfigError
 
 _ENERGY_FRAME_SEC = 0.01
 _SILENCE_RMS = 0.003  # of full scale, -50 dB: nothing below it is speech
@@ -43,6 +44,12 @@ class Recording:
             return self
         scale = rate / self.rate
         return Recording(resample(self.pcm, self.rate, rate), rate, round(self.onset * scale), round(self.end * scale))
+
+
+def check_rate(rate: int, name: object) -> None:
+    """Raises ConfigError, naming what has it, unless a server takes such a sample rate (Hz)."""
+    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        raise ConfigError(f"{name}: {rate} Hz is not between {MIN_SAMPLE_RATE} and {MAX_SAMPLE_RATE} Hz")
 
 
 def speech_bounds(pcm: Float32, rate: int) -> tuple[int, int]:

@@ -18,9 +18,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from duplex.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from duplex.audio.wav import WavError
-from duplex.bench.recordings import Recording
+from duplex.bench.recordings import Recording, check_rate
 from duplex.core.errors import ConfigError
 
 GRAMMAR_FILE = "grammar.txt"  # sentences of the agent's world, one a line
@@ -110,8 +109,7 @@ def check_recordings(cases: Sequence[Case]) -> None:
             rate = case.recording().rate
         except (WavError, OSError) as error:
             raise ConfigError(f"{path}: {error}") from error
-        if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
-            raise ConfigError(f"{path}: {rate} Hz is not between {MIN_SAMPLE_RATE} and {MAX_SAMPLE_RATE} Hz")
+        check_rate(rate, path)
 
 
 def _annotations(path: Path, *, ordered: bool) -> tuple[Annotation, ...]:

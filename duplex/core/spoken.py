@@ -8,11 +8,12 @@ from decimal import Decimal
 
 from num2words import num2words  # type: ignore[import-untyped, unused-ignore]
 
+from duplex.core.words import APOSTROPHES
+
 _YEARS = range(1100, 2000)  # said in pairs
 _DIGIT_BY_DIGIT = 7  # digits from which a number is one of a telephone or an account; one that begins with 0 always is
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _ANYTHING_TO_SAY = re.compile(r"[^\x00-\x7f]|[\d%&@]")
-_APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})  # typographic ones
 _AMOUNT = re.compile(rf"([$€£])\s?({_NUMBER})")
 _AMOUNT_BEHIND = re.compile(rf"(?<![\d.,])({_NUMBER})\s?([€£])")
 _COINS = {"$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny")}
@@ -60,7 +61,7 @@ def as_heard(text: str) -> str:
 
     "What's 7 + 5?" -> "what's seven plus five".
     """
-    said = numbers_in_words(text.translate(_APOSTROPHES)).lower()
+    said = numbers_in_words(text.translate(APOSTROPHES)).lower()
     return " ".join(word for part in _NOT_HEARD.sub(" ", said).split() if (word := part.strip("'")))
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 _NOT_IN_WORDS = re.compile(r"[^a-z0-9' -]")
-_APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})  # typographic ones
+APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'"})  # typographic ones
 
 Answer = Sequence[Sequence[str]]
 """What a right reply must hold: of every inner sequence one alternative."""
@@ -14,7 +14,7 @@ Answer = Sequence[Sequence[str]]
 
 def plain_words(text: str) -> str:
     """Lower case, words and apostrophes only; hyphens part words."""
-    return " ".join(re.findall(r"[a-z0-9']+", text.lower().translate(_APOSTROPHES).replace("-", " ")))
+    return " ".join(re.findall(r"[a-z0-9']+", text.lower().translate(APOSTROPHES).replace("-", " ")))
 
 
 def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
@@ -35,4 +35,4 @@ def answer_is_right(answer: Answer, reply: str) -> bool:
 
 
 def _normalised(text: str) -> str:
-    return " ".join(_NOT_IN_WORDS.sub(" ", text.lower().translate(_APOSTROPHES)).split())
+    return " ".join(_NOT_IN_WORDS.sub(" ", text.lower().translate(APOSTROPHES)).split())

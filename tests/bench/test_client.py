@@ -15,6 +15,7 @@ from duplex.bench import client
 from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse, socket_url
 from duplex.bench.recordings import Recording
 from duplex.bench.script import AfterReply, At, DuringReply, Typed, Utterance
+from duplex.core.errors import ConfigError
 from tests.fakes.stand_in_server import Behaviour, StandInServer, StandInThread
 
 RATE = 16000
@@ -196,3 +197,13 @@ def test_table_of_latencies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert client.main(arguments) == 2
     assert capsys.readouterr().err.startswith("client: ")
+
+
+def test_rates_that_no_server_takes_are_named_before_anything_is_sent(tmp_path, capsys):
+    write_wav(tmp_path / "fast.wav", np.zeros(960, np.float32), 96000)
+    with pytest.raises(ConfigError, match=r"fast\.wav: 96000 Hz is not between 8000 and 48000 Hz"):
+        client.build_script([("--input", str(tmp_path / "fast.wav"), None)])
+    for option in ("--rate", "--output-rate"):
+        with pytest.raises(SystemExit):
+            client.parser().parse_args(["--say", "hello", option, "4000"])
+        assert "4000 Hz is not between 8000 and 48000 Hz" in capsys.readouterr().err
