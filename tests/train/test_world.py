@@ -11,6 +11,7 @@ from duplex.train.world import Dialogue, Split, Turn, all_replies, answer_is_rig
 from duplex.train.world.numbers import ordinal, spoken, written
 from duplex.train.world.outside import questions
 from duplex.train.world.phrasing import core_text, pick_core, with_held_out
+from duplex.train.world.strangers import is_known, strangers_turns
 from duplex.train.world.talk import REGISTRY, Talk
 
 
@@ -179,3 +180,15 @@ def test_numbers_are_words() -> None:
     )
     with pytest.raises(ValueError, match="outside"):
         written(10_000)
+
+
+def test_strangers_ask_in_words_of_their_own_for_what_the_world_has() -> None:
+    turns = strangers_turns()
+    texts = [turn.user for turn in turns]
+    assert len(set(texts)) == len(texts) > 600
+    assert all(re.fullmatch(r"[a-z']+( [a-z']+)+", text) for text in texts)
+    assert all(answer_is_right(turn, turn.reply) and turn.intent in intent_names() for turn in turns)
+    trained = {core_text(turn.user) for dialogue in _dialogues("train", 3000) for turn in dialogue.turns}
+    unknown = [text for text in texts if not is_known(text)]
+    assert len(unknown) > 350
+    assert not trained & {core_text(text) for text in unknown}
