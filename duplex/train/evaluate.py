@@ -28,7 +28,7 @@ from duplex.train.scenarios import ClipPools
 from duplex.train.testset import OUTSIDE_PREFIX
 from duplex.train.voices import AGENT_VOICE, synthesize
 from duplex.train.world import Turn, all_replies, answer_is_right
-from duplex.train.world.strangers import is_known, strangers_turns
+from duplex.train.world.strangers import strangers_dialogues
 
 SAMPLE_RATE = 16000
 END_WITHIN_SEC = 0.64
@@ -138,23 +138,25 @@ def evaluate(
 
 
 def _strangers(engine: TorchEngine, count: int, rng: random.Random) -> dict[str, float | None]:
-    """What strangers would say, with no conversation before: all of it typed, some of it spoken."""
-    said = [Utterance(np.zeros(0, np.int16), turn.user, "", turn) for turn in strangers_turns()]
-    typed = {
-        utterance.text: answer_is_right(turn, ask_typed(engine, utterance))
-        for utterance in tqdm(said, desc="strangers typed", mininterval=5.0)
-        if (turn := utterance.turn) is not None
-    }
+    """What strangers would say: all of it typed, some of it spoken."""
+    said = [
+        Utterance(np.zeros(0, np.int16), dialogue.turns[-1].user, "", dialogue.turns[-1], tuple(dialogue.turns[:-1]))
+        for dialogue in strangers_dialogues()
+    ]
+    typed = [(u, ask_typed(engine, u)) for u in tqdm(said, desc="strangers typed", mininterval=5.0)]
     results = []
     for utterance in tqdm(rng.sample(said, min(count, len(said))), desc="strangers", mininterval=5.0):
         voice = HELDOUT.voice(rng)
         pcm = np.round(synthesize(utterance.text, voice) * 32767.0).astype(np.int16)
         results.append(ask(engine, replace(utterance, pcm=pcm, voice=str(voice)), rng, "clean"))
-    return {
-        "strangers_typed_right": _share([*typed.values()]),
-        "strangers_typed_right_where_unknown": _share([right for text, right in typed.items() if not is_known(text)]),
-        "strangers_right": _share([result.right for result in results]),
-    }
+    figures: dict[str, float | None] = {}
+    for name, right in (
+        ("strangers_typed", [(u, u.turn is not None and answer_is_right(u.turn, text)) for u, text in typed]),
+        ("strangers", [(result.utterance, result.right) for result in results]),
+    ):
+        figures[f"{name}_right_in_world"] = _share([is_right for u, is_right in right if not _outside(u)])
+        figures[f"{name}_refused_outside"] = _share([is_right for u, is_right in right if _outside(u)])
+    return figures
 
 
 def _shares(results: Sequence[Result]) -> dict[str, float | None]:
