@@ -7,7 +7,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from duplex.train.augment import augment
 from duplex.train.calibration import calibration
 from duplex.train.corpus import Utterance
 from duplex.train.delivery import delivery, outer_phones
+from duplex.train.plans import HELDOUT
 from duplex.train.scenarios import ClipPools
 from duplex.train.testset import OUTSIDE_PREFIX
 from duplex.train.voices import AGENT_VOICE, synthesize
 from duplex.train.world import Turn, all_replies, answer_is_right
+from duplex.train.world.strangers import strangers_dialogues
 
 SAMPLE_RATE = 16000
 END_WITHIN_SEC = 0.64
@@ -86,8 +88,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """All figures, of `count` questions a condition; written to `out` as JSON where given.
 
-    clean and noisy: phrasings that training knows (`known`); new_phrasings: others (`new`), clean; calibration errors
-    on scenarios made of `timed`. All in new voices.
+    clean and noisy: phrasings that training knows (`known`); new_phrasings: others (`new`), clean; strangers: what people
+    who never saw a phrasing would say; calibration errors on scenarios made of `timed`. All in new voices.
     """
     rng = random.Random(seed)
     figures: dict[str, Any] = {"questions": count, "checkpoint": engine.facts.checkpoint}
@@ -106,6 +108,7 @@ def evaluate(
         asked = [(r, ask_typed(engine, r.utterance)) for r in answered[name] if not _outside(r.utterance)]
         figures[f"{name}_typed_right_in_world"] = _share([answer_is_right(_turn(r), text) for r, text in asked])
         figures[f"{name}_same_typed_as_spoken"] = _share([r.answer.text == text for r, text in asked])
+    figures |= _strangers(engine, count, rng)
     figures |= calibration(engine.model.folder, timed, 2 * count, seed)
     figures["wrong_examples"] = [
         {"user": r.utterance.text, "voice": r.utterance.voice, "reply": r.answer.text} for r in clean if not r.right
@@ -131,6 +134,28 @@ def evaluate(
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(figures | {"at": time.strftime("%Y-%m-%d")}, indent=1))
+    return figures
+
+
+def _strangers(engine: TorchEngine, count: int, rng: random.Random) -> dict[str, float | None]:
+    """What strangers would say: all of it typed, some of it spoken."""
+    said = [
+        Utterance(np.zeros(0, np.int16), dialogue.turns[-1].user, "", dialogue.turns[-1], tuple(dialogue.turns[:-1]))
+        for dialogue in strangers_dialogues()
+    ]
+    typed = [(u, ask_typed(engine, u)) for u in tqdm(said, desc="strangers typed", mininterval=5.0)]
+    results = []
+    for utterance in tqdm(rng.sample(said, min(count, len(said))), desc="strangers", mininterval=5.0):
+        voice = HELDOUT.voice(rng)
+        pcm = np.round(synthesize(utterance.text, voice) * 32767.0).astype(np.int16)
+        results.append(ask(engine, replace(utterance, pcm=pcm, voice=str(voice)), rng, "clean"))
+    figures: dict[str, float | None] = {}
+    for name, right in (
+        ("strangers_typed", [(u, u.turn is not None and answer_is_right(u.turn, text)) for u, text in typed]),
+        ("strangers", [(result.utterance, result.right) for result in results]),
+    ):
+        figures[f"{name}_right_in_world"] = _share([is_right for u, is_right in right if not _outside(u)])
+        figures[f"{name}_refused_outside"] = _share([is_right for u, is_right in right if _outside(u)])
     return figures
 
 

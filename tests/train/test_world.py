@@ -11,6 +11,7 @@ from duplex.train.world import Dialogue, Split, Turn, all_replies, answer_is_rig
 from duplex.train.world.numbers import ordinal, spoken, written
 from duplex.train.world.outside import questions
 from duplex.train.world.phrasing import core_text, pick_core, with_held_out
+from duplex.train.world.strangers import OUTSIDE, OUTSIDE_INTENT, strangers_dialogues
 from duplex.train.world.talk import REGISTRY, Talk
 
 
@@ -179,3 +180,21 @@ def test_numbers_are_words() -> None:
     )
     with pytest.raises(ValueError, match="outside"):
         written(10_000)
+
+
+def test_strangers_ask_in_words_of_their_own_for_what_the_world_has() -> None:
+    turns = [dialogue.turns[-1] for dialogue in strangers_dialogues()]
+    texts = [turn.user for turn in turns]
+    assert len(set(texts)) > 0.98 * len(texts) > 1000
+    assert all(re.fullmatch(r"[a-z']+( [a-z']+)+", text) for text in texts)
+    assert all(answer_is_right(turn, turn.reply) for turn in turns)
+    asked = {turn.intent for turn in turns}
+    assert asked - {OUTSIDE_INTENT} == {n for n in intent_names() if not n.startswith(("outside.", "unclear."))}
+
+
+def test_most_of_what_strangers_say_is_never_trained_on() -> None:
+    said = {core_text(dialogue.turns[-1].user) for dialogue in strangers_dialogues()}
+    trained = {core_text(turn.user) for turn in _turns("train", 6_000)}
+    assert len(said - trained) > 0.6 * len(said)
+    outside = {core_text(text) for text in OUTSIDE.split("|")}
+    assert len(outside - trained) > 0.95 * len(outside)

@@ -64,6 +64,9 @@ _ALL_OPENERS = tuple(sorted((*_FILLERS, *_WH_OPENERS, *_REQUEST_OPENERS), key=le
 NEXT_ONE = (
     "and after that", "and then", "and what is next", "and after this", "and then what", "what is after that",
     "what is next", "and the next one", "what comes next", "and what comes next",
+    "what comes next after that", "and what follows", "and which one is next", "what's next", "and what's next",
+    "and what's after that", "and then comes what", "then what", "what follows that", "and one further",
+    "now the next one", "go on to the next one",
 )  # fmt: skip
 """How people ask for what follows a number, a day, a month."""
 

@@ -1,0 +1,398 @@
+"""What people would say who never saw a phrasing of the world, kept for evaluation: written for a reply, one example and the
+conversation before, by somebody who was shown nothing else.
+
+Some of it training knows all the same, since everybody says it.
+"""
+
+from duplex.train.world.small_talk import ROWS
+from duplex.train.world.talk import UNKNOWN_ANSWER, UNKNOWN_REPLY
+from duplex.train.world.types import Answer, Dialogue, Turn
+
+# Of every intent of one reply what five people say, separated by "|".
+SAID: tuple[tuple[str, str], ...] = (
+    ("greet.hello", "hi there|hey computer|oh hello there my friend|well hi|hello hello anybody home"),
+    ("greet.morning", "morning everyone|a very good morning to you|hi good morning computer|good morning i just woke up|wishing you a lovely morning"),
+    ("greet.afternoon", "hello and good afternoon|afternoon everybody|a very good afternoon to you my dear|hi there good afternoon|i wish you a pleasant afternoon"),
+    ("greet.evening", "evening all|hello and a good evening to you|hi good evening i just got home|wishing you a nice evening|good evening my dear computer"),
+    ("greet.night", "night night|i'm going to bed now|have a good night dear|sleep tight little computer|okay it's bedtime so good night"),
+    ("greet.how", "how's it going|how have you been lately|are you doing okay today|hope you're well how are you feeling|and how are we doing today"),
+    ("greet.fine", "i'm doing very well thanks for asking|pretty good actually|i am just fine dear|doing all right over here|oh i can't complain i'm well"),
+    ("greet.meet", "pleased to meet you|it's a pleasure to make your acquaintance|great to finally meet you|glad we met|oh how lovely to meet you"),
+    ("greet.up", "what's new|what's going on with you|so what are you up to|hey what's happening|anything new with you these days"),
+    ("thanks", "thanks a lot|thank you so much dear|cheers thanks|i really appreciate your help|oh that was kind many thanks"),
+    ("goodbye", "see you later|bye bye|i've got to go now bye|take care until next time|catch you tomorrow"),
+    ("sorry", "oh sorry about that|i apologize|please forgive me|oops my bad|i didn't mean to do that sorry"),
+    ("who", "tell me a little about yourself|what are you exactly|who am i talking to here|could you introduce yourself please|what kind of thing are you"),
+    ("name", "what are you called|do you have a name|may i ask your name please|what should i call you|hey what's your name again"),
+    ("can", "what are you able to do|what are you good at|show me what you can do|could you tell me what your skills are|what sort of things do you do"),
+    ("help", "i need some help|please help me|i don't know what to ask you|what can i ask you about|could you help me i'm a bit lost"),
+    ("robot", "are you just a machine|am i talking to a computer|is this a robot speaking|you're a bot aren't you|are you some kind of computer"),
+    ("human", "are you a real person|is there a living person in there|am i speaking with a real human being|are you a person like me|wait are you an actual human"),
+    ("maker", "who built you|who is your creator|where did you come from who made you|may i ask who programmed you|which people created you"),
+    ("old", "what's your age|are you very old already|are you young or old|may i ask how old you are|how many years old are you"),
+    ("live", "where is your home|where do you stay|do you have a house|so where are you living these days|where are you right now"),
+    ("hear", "do you hear me|are you hearing what i say|hello can you hear my voice|can you hear me all right dear|am i loud enough can you hear this"),
+    ("see", "are you able to see my face|do you have eyes to see me|are you watching me|can you see what i'm wearing|is there a camera can you see us"),
+    ("understand", "do you know what i'm saying|can you understand what i say|am i making sense to you|are you following me|did you understand that"),
+    ("languages", "can you talk in another language|do you speak spanish|how many languages do you know|which languages can you speak please|do you only speak english"),
+    ("sleep", "do you ever go to bed|can you sleep like people do|do you need any sleep at night|are you sleeping sometimes|don't you ever take a nap"),
+    ("eat", "do you like pizza|are you going to eat dinner|do you ever have breakfast|don't you ever get hungry and eat|can you eat food like me"),
+    ("feelings", "can you feel emotions|do you ever feel happy or sad|do you feel anything inside|do computers like you have emotions|can your feelings get hurt"),
+    ("love", "i really love you|i like you so much|i adore you my dear|i think i'm in love with you|you know what i love you computer"),
+    ("loveme", "do you like me|are you my friend|do you care about me at all|am i special to you|tell me honestly do you like me"),
+    ("insult", "you're so dumb|you are useless|i hate you|you're the worst assistant ever|what an idiot you are"),
+    ("praise", "well done|you're really smart|great work you did that perfectly|you are a very clever computer|wow you are amazing"),
+    ("okay", "okay i understand|oh i see now|all right that makes sense|right got it|ah now it's clear to me"),
+    ("bored", "there's nothing to do|i am so bored today|this is really boring|i have nothing to do all afternoon|ugh i'm dying of boredom"),
+    ("happy", "i feel so happy today|i'm in a really good mood|this is the best day ever|i am full of joy|i'm so excited and happy right now"),
+    ("sad", "i feel really down|i feel like crying|i'm very unhappy today|i've been so sad since yesterday|my heart is heavy i feel blue"),
+    ("tired", "i'm exhausted|i feel so sleepy|i hardly slept i'm worn out|i have no energy left today|i can barely keep my eyes open"),
+    ("hungry", "i'm starving|my tummy is rumbling|i haven't eaten all day|i could really eat something now|i want some food"),
+    ("thirsty", "i need a drink|my mouth is so dry|i really want some water|i'm dying of thirst|i feel rather thirsty dear"),
+    ("cold", "i'm freezing|it's so chilly in here|my hands are like ice i'm cold|i can't stop shivering|brr i feel cold today"),
+    ("hot", "it's way too warm in here|i'm sweating so much|it is boiling in this room|i feel very hot today|phew this heat is too much"),
+    ("sick", "i don't feel well|i've got a bad cold|i have a fever and a headache|my tummy hurts|i think i caught the flu"),
+    ("angry", "i'm so mad right now|i am furious|everything is making me angry today|i'm really annoyed with my brother|ugh i want to scream i'm so angry"),
+    ("scared", "i'm really afraid|there's a monster under my bed|i had a nightmare and i'm frightened|i feel scared all by myself in the dark|that thunder frightens me"),
+    ("lonely", "i feel so alone|i have no friends|nobody ever visits me anymore|i'm all by myself and feel lonely|it gets lonely here since my husband died"),
+    ("birthday", "today is my birthday|guess what i turn six today|i'm eighty years old today|it's my birthday today hooray|you know it's my birthday don't you"),
+    ("here", "i'm back|yes i am still here|here i am|okay i am here now|hey i'm back again"),
+    ("wait", "hold on a second|just a moment please|hang on|give me a minute to think|one second i'll be right with you"),
+    ("stop", "be quiet now|please stop talking|that's enough|shut up|okay you can stop it now"),
+    ("voice.louder", "speak up please|can you turn the volume up|you're too quiet i can't hear you|talk a little louder dear|could you raise your voice"),
+    ("voice.quieter", "you're too loud|turn the volume down|could you speak more softly please|talk quietly the baby is sleeping|can you lower your voice a bit"),
+    ("voice.slower", "you're talking too fast|slow down please|could you speak more slowly dear|can you talk a little slower|not so fast i can't follow"),
+    ("voice.faster", "you're talking too slowly|speed up please|can you speak a bit faster|hurry up and talk quicker|could you talk more quickly i'm in a rush"),
+    ("interrupt", "may i interrupt you for a moment|excuse me for cutting in|can i just say something|sorry i didn't mean to cut you off|pardon me for interrupting"),
+    ("nothing", "forget it|oh it's nothing|i changed my mind don't bother|don't worry about it it's not important|no forget what i said"),
+    ("talk", "i want to chat with you|can we have a conversation|would you like to talk for a while|let's have a little chat|come on talk with me"),
+    ("music", "can you sing for me|sing me something nice|would you please sing us a lullaby|i want to hear you sing|do you know any songs to sing"),
+    ("story", "read me a bedtime story|can you tell us a story please|i want to hear a story|do you know any good stories|once upon a time go on tell one"),
+    ("poem", "can you recite some poetry|say a little poem for me|do you know any poems|i'd love to hear a poem please|give me a short poem quick"),
+    ("favorite.color", "which color do you like best|do you have a favourite colour|what color do you like the most|tell me your favorite color|mine is pink what's your favorite color"),
+    ("favorite.animal", "which animal do you like best|do you have a favourite animal|what animal do you love the most|tell me your favorite animal please|i like dogs what's your favorite animal"),
+    ("favorite.number", "which number do you like best|do you have a favourite number|what number do you like the most|tell me the number you love most|is there a number you like best"),
+    ("week.days", "how many days make one week|how many days does a week have|what is the number of days in a week|a week is how many days long|can you tell me how many days a week has"),
+    ("week.list", "say all the days of the week|can you name the days of the week please|list the seven days for me|what are the seven days called|tell me the weekdays from monday to sunday"),
+    ("year.months", "how many months does one year have|number of months in a year please|a year is how many months|how many months make a whole year|do you know how many months there are"),
+    ("year.days", "how many days does a year have|how many days make up one year|a year is how many days long|number of days in a year please|how many days are there in a whole year"),
+    ("year.weeks", "how many weeks does a year have|number of weeks in one year|a year is how many weeks long|how many weeks make a whole year|can you tell me how many weeks a year has"),
+    ("year.seasons", "name the four seasons|can you list the seasons please|what are the seasons of the year called|tell me all the seasons|which seasons are there in a year"),
+    ("year.seasoncount", "how many seasons does a year have|what's the number of seasons in a year|how many different seasons do we get|is it three or four seasons|can you tell me how many seasons we have"),
+    ("day.hours", "how many hours are in a day|how long is one day in hours|a day is how many hours|number of hours in a day please|how many hours make one whole day"),
+    ("alphabet.count", "how many letters does the alphabet have|how long is the alphabet|number of letters in the alphabet please|how many letters from a to z|how many letters do we have in english"),
+    ("alphabet.first", "which letter comes first in the alphabet|what letter does the alphabet start with|how does the alphabet begin|the abc starts with which letter|tell me the first letter please"),
+    ("alphabet.last", "which letter comes last in the alphabet|what letter does the alphabet end with|what's at the very end of the alphabet|the final letter of the alphabet is what|tell me the last letter please"),
+    ("rainbow", "how many colors does a rainbow have|how many colours are there in the rainbow|number of rainbow colors|i saw a rainbow how many colors has it|a rainbow has how many different colors"),
+    ("mix.green", "what color do i get from blue and yellow|how do i make green|if i mix yellow and blue what happens|which two colors make green|yellow paint plus blue paint is what color"),
+    ("mix.orange", "what color do i get from red and yellow|how do i make orange paint|if i mix yellow with red what comes out|which two colors make orange|mixing red and yellow gives what"),
+    ("mix.purple", "what color do i get from blue and red|how do i make purple|if i mix red paint with blue what happens|which two colors make purple|blue mixed with red is which color"),
+    ("body.fingers", "how many fingers do i have|how many fingers are on both hands|number of fingers a person has|a human being has how many fingers|can you tell me how many fingers we've got"),
+    ("body.toes", "how many toes do i have|how many toes are on both feet|number of toes a person has|a human being has how many toes|please tell me how many toes we've got"),
+    ("body.eyes", "how many eyes do i have|a person has how many eyes|number of eyes on a human face|how many eyes does everybody have|do you know how many eyes we've got"),
+    ("body.hands", "how many hands do i have|a person has how many hands|number of hands on a human|how many hands does everybody have|tell me how many hands we've got"),
+    ("body.noses", "how many noses do i have|a person has how many noses|number of noses on a face|how many noses does everybody have|silly question but how many noses have we got"),
+    ("planet.count", "how many planets go around the sun|number of planets in the solar system|what's the total number of planets|do you know how many planets we have|how many planets are out there in our solar system"),
+    ("planet.biggest", "which planet is the largest|what's the largest planet in the solar system|tell me the name of the biggest planet|of all the planets which one is biggest|which planet is bigger than all the others"),
+    ("planet.smallest", "which planet is the tiniest|what's the littlest planet of all|tell me the name of the smallest planet|of all the planets which one is smallest|which planet in the solar system is smallest"),
+    ("planet.red", "what's the red planet called|what planet looks red|which one is known as the red planet|tell me the name of the red planet|is there a planet that is red"),
+    ("planet.ours", "what is our planet called|what planet are we on|on what planet do people live|what's the name of our own planet|which planet is our home"),
+    ("animal.biggest", "which animal is the largest|what's the largest animal in the world|tell me the biggest animal there is|which creature is the biggest of all|what animal is bigger than all the others"),
+    ("animal.tallest", "which animal is the tallest|what animal is taller than all others|tell me the tallest animal in the world|which creature is the tallest of all|what's that very tall animal at the zoo"),
+    ("animal.fastest", "which animal runs the fastest|what animal is the quickest|tell me the fastest animal in the world|which creature can run fastest of all|what's the fastest land animal"),
+    ("animal.slowest", "which animal is the slowest|what animal moves really slowly|tell me an animal that is very slow|which creature is the slowest of all|name a slow animal please"),
+    ("animal.king", "which animal is king of the jungle|what animal do they call the king|who rules over all the animals|who's the king of the beasts|the king of animals is which one"),
+    ("animal.milk", "which animal gives us milk|who makes our milk|where do we get milk from|what animal does milk come from|where is the milk in my glass from"),
+    ("animal.eggs", "which animal lays the eggs we eat|where do we get eggs from|who lays our breakfast eggs|what animal do eggs come from|where are the eggs in the shop from"),
+    ("animal.honey", "who makes honey|where do we get honey from|which insect makes honey|do bees or flies make honey|what animal gives us honey"),
+    ("animal.wool", "which animal gives us wool|where do we get wool from|what animal does wool come from|where is the wool for my knitting from|my sweater is wool which animal is that from"),
+    ("animal.stripes", "what animal is black and white and striped|name an animal with stripes|which animal is striped all over|tell me an animal that has stripes|what striped animals are there"),
+    ("animal.trunk", "what animal has a long trunk|name an animal with a trunk|which animal drinks with its trunk|who has a trunk for a nose|what's the big grey animal with the trunk"),
+    ("animal.pocket", "what animal carries its baby in a pouch|name an animal with a pouch|which animal has a pocket on its tummy|who keeps their babies in a pouch|tell me an animal that has a pouch please"),
+    ("world.ocean", "which ocean is the largest|what's the largest ocean in the world|tell me the name of the biggest ocean|of all the oceans which one is biggest|which ocean is bigger than the others"),
+    ("world.mountain", "which mountain is the tallest|what's the tallest mountain in the world|tell me the name of the highest mountain|which mountain on earth is the highest|what mountain is higher than all the others"),
+    ("world.river", "which river is the longest in the world|name a very long river|tell me the longest river there is|of all the rivers which one is longest|do you know a really long river"),
+    ("world.country", "which country is the largest|what's the largest country in the world|tell me the name of the biggest country|which country has the most land|of all the countries which one is biggest"),
+    ("world.continents", "how many continents does the world have|number of continents on earth|what's the total number of continents|do you know how many continents we have|is it six or seven continents"),
+    ("world.oceans", "how many oceans does the world have|number of oceans on earth|what's the total number of oceans|do you know how many oceans we have|is it four or five oceans"),
+    ("world.rises", "which direction does the sun come up|where does the sun come up in the morning|in the morning which side is the sun on|does the sun rise in the east or west|on which side does the sun rise"),
+    ("world.sets", "which direction does the sun go down|where does the sun go in the evening|where is the sunset|does the sun set in the east or west|on which side does the sun set"),
+    ("world.directions", "name the four directions|what are the directions on a compass|can you list the compass points please|tell me the four cardinal directions|which directions are on a map"),
+    ("science.ice", "what do you call water that is frozen|what does water become when it freezes|what do we get when water freezes|water gets really cold and turns into what|what is the word for frozen water"),
+    ("science.steam", "what does boiling water turn into|what happens to water in a hot kettle|what do you get when you boil water|if water gets really hot what does it become|what comes out of boiling water"),
+    ("science.air", "what do people breathe in|what is it that we breathe|what goes into our lungs|what do we need to breathe|when i breathe in what am i breathing"),
+    ("science.rain", "where does the rain come from|what does rain fall out of|where is all this rain coming from|when it rains where does the water come from|what do raindrops come from"),
+    ("science.night", "what is up in the sky at night|what shines in the dark night sky|what can we look at in the sky at night|when it gets dark what can i see up there|what twinkles at night"),
+    ("science.day", "what lights up the sky in the daytime|what is bright in the sky during the day|what shines on us by day|what gives us light in the daytime|what do we see shining in the day"),
+    ("science.plants", "what do plants need to grow|what should i give my plants|how do i keep a plant alive|what does a flower need to live|what makes plants grow well"),
+    ("bread", "what do you make bread from|what's in bread|what is a loaf of bread made out of|what do bakers use to make bread|which ingredient do i need for bread"),
+    ("cheese", "what do you make cheese from|what's in cheese|what is my cheese made out of|what do they use to make cheese|where does cheese come from"),
+    ("glass", "what do you make glass from|what stuff is glass made out of|what are windows made of|what do they use to make glass|which material does glass come from"),
+    ("paper", "what do you make paper from|what stuff is paper made out of|where does paper come from|what do they use to make paper|what are the pages in a book made of"),
+    ("wheels.car", "how many wheels are on a car|a car has how many wheels|number of wheels on a car|how many wheels has daddy's car got|how many tires does a normal car have"),
+    ("wheels.bike", "how many wheels are on a bike|a bicycle has how many wheels|number of wheels on a bike|how many wheels has my bike got|does a bike have two or three wheels"),
+    ("hot.drink", "what is a nice warm drink|tell me a drink that is hot|can you name some hot drinks|what hot drinks are there|which drinks do people have hot"),
+    ("santa", "what month is christmas in|when do we celebrate christmas|when does santa claus come|which month do we have christmas|tell me when it's christmas please"),
+    ("newyear", "what month does the year start with|when is new year|when does a new year begin|which month comes first in the new year|in what month do we celebrate new year"),
+    ("coin", "heads or tails|toss a coin for me|can you flip a coin please|throw a coin we need to decide|do a coin toss"),
+    ("rhyme.cat", "give me a word that rhymes with cat|what's a rhyme for cat|tell me something that rhymes with cat|i need a rhyme for the word cat|do you know a word that sounds like cat"),
+    ("rhyme.house", "give me a word that rhymes with house|what's a rhyme for house|tell me something that rhymes with house|i need a rhyme for the word house|which word sounds like house"),
+    ("rhyme.tree", "give me a word that rhymes with tree|what's a rhyme for tree|tell me something that rhymes with tree|i need a rhyme for the word tree|can you find a word that sounds like tree"),
+)  # fmt: skip
+
+_Before = tuple[tuple[str, str], ...]
+
+# Of the other intents: what was said before and replied, what two people say then, the reply, and what a right one holds.
+SAID_THEN: tuple[tuple[str, _Before, str, str, Answer], ...] = (
+    ("again", (("now then are there any delays next week", "I don't know that yet."), ("can you repeat that", "I don't know that yet.")), "huh i didn't hear you|sorry what was that", "I don't know that yet.", (("don't know",),)),
+    ("again", (("i've lost count of the continents how many are there", "There are seven continents."),), "i missed that could you say it again|repeat that please dear", "There are seven continents.", (("seven",),)),
+    ("again.nothing", (), "i didn't catch that what did you say|please repeat what you just told me", "I have not said anything yet.", (("not said",),)),
+    ("again.nothing", (), "say that again please|what did you just say", "I have not said anything yet.", (("not said",),)),
+    ("animal.baby", (), "what do you call a baby swan|my daughter wants to know the name for a baby swan", "A baby swan is called a cygnet.", (("cygnet",),)),
+    ("animal.baby", (), "what's a baby deer called|is there a special name for a little baby deer", "A baby deer is called a fawn.", (("fawn",),)),
+    ("animal.food", (), "what do mice eat|what does a mouse like to eat", "A mouse eats cheese.", (("eats cheese",),)),
+    ("animal.food", (("er anything interesting about octopuses", "An octopus has three hearts."),), "what do squirrels eat|could you tell me what a squirrel eats please", "A squirrel eats nuts.", (("eats nuts",),)),
+    ("animal.home", (("okay the color you like best please", "My favorite color is blue."), ("so where would i see a cow", "A cow lives on a farm.")), "and where does a bat live|where do bats live then", "A bat lives in a cave.", (("lives in a cave",),)),
+    ("animal.home", (), "where do bees live|what is the home of a bee called", "A bee lives in a hive.", (("lives in a hive",),)),
+    ("animal.legs", (), "how many legs does a crab have|we saw a crab at the beach how many legs has it got", "A crab has ten legs.", (("has ten legs",),)),
+    ("animal.legs", (), "how many legs do humans have|how many legs does a human have", "A human has two legs.", (("has two legs",),)),
+    ("animal.sound", (("my phone says five forty five what time is that", "Five forty-five is a quarter to six."),), "what sound does a bird make|how does a bird go", "A bird says tweet.", (("tweet",),)),
+    ("animal.sound", (("i prefer the zebra to any other animal", "The zebra is a great animal."), ("could you please say what my favorite animal is", "Your favorite animal is the zebra.")), "what does the dog say|what noise do dogs make", "A dog says woof.", (("woof",),)),
+    ("arithmetic.divided", (), "what's fifty four divided by nine|could you divide fifty four by nine for me", "Fifty-four divided by nine is six.", (("is six", "equals six", "makes six"),)),
+    ("arithmetic.divided", (("reduce three by two", "Three minus two is one."), ("i'm curious what's six divided by six", "Six divided by six is one.")), "and six divided by three|okay now divide six by three please", "Six divided by three is two.", (("is two", "equals two", "makes two"),)),
+    ("arithmetic.minus", (("am i allowed to drive at sixteen", "I don't know that yet."), ("okay so a young lion is known as what", "A baby lion is called a cub.")), "what is sixteen minus zero|subtract zero from sixteen", "Sixteen minus zero is sixteen.", (("is sixteen", "equals sixteen", "makes sixteen"),)),
+    ("arithmetic.minus", (("hey please say what a baby butterfly is called", "A baby butterfly is called a caterpillar."),), "ten minus ten|what's ten take away ten", "Ten minus ten is zero.", (("is zero", "equals zero", "makes zero"),)),
+    ("arithmetic.plus", (("if you count all the planets how many are there", "There are eight planets."),), "seven plus eight|can you add seven and eight for me", "Seven plus eight is fifteen.", (("is fifteen", "equals fifteen", "makes fifteen"),)),
+    ("arithmetic.plus", (("i was told that a snail is huge", "No, a snail is not huge."), ("uh cheers thanks", "You're welcome.")), "how much is twelve plus three|what do twelve and three make together", "Twelve plus three is fifteen.", (("is fifteen", "equals fifteen", "makes fifteen"),)),
+    ("arithmetic.times", (), "what's four times seventeen|please multiply four by seventeen", "Four times seventeen is sixty-eight.", (("is sixty-eight", "equals sixty-eight", "makes sixty-eight"),)),
+    ("arithmetic.times", (("count till you get to ten", "One, two, three, four, five, six, seven, eight, nine, ten."),), "how much is one times nineteen|one times nineteen quick", "One times nineteen is nineteen.", (("is nineteen", "equals nineteen", "makes nineteen"),)),
+    ("bigger.is", (), "is an elephant bigger than a frog|are elephants larger than frogs", "Yes, an elephant is bigger than a frog.", (("yes",), ("is bigger",))),
+    ("bigger.is", (("hello assistant", "Hello! How can I help you?"),), "is a mouse bigger than a dog|are dogs smaller than mice", "No, a dog is bigger than a mouse.", (("no",), ("is bigger",))),
+    ("bigger.which", (("what would be the opposite of sharp", "The opposite of sharp is blunt."), ("actually i meant low", "Sorry. The opposite of low is high.")), "which one is bigger a cow or a mouse|who's bigger the mouse or the cow", "A cow is bigger than a mouse.", (("cow is bigger",),)),
+    ("bigger.which", (("okay can you name an animal that has a pouch", "A kangaroo has a pouch."), ("now then in the times table what is two times eighteen", "Two times eighteen is thirty-six.")), "what's bigger a wolf or a whale|which animal is larger a whale or a wolf", "A whale is bigger than a wolf.", (("whale is bigger",),)),
+    ("capital", (), "what is the capital of sweden|what's sweden's capital city", "The capital of Sweden is Stockholm.", (("stockholm",),)),
+    ("capital", (), "what's the capital city of brazil|my crossword asks for the capital of brazil do you know it", "The capital of Brazil is Brasilia.", (("brasilia",),)),
+    ("capital.unknown", (("how hot is the sun", "I don't know that yet."), ("what day is after monday", "Tuesday comes after Monday.")), "what's the capital of haiti|could you tell me haiti's capital city please", "I don't know that yet.", (("don't know",),)),
+    ("capital.unknown", (), "which city is the capital of zambia|i need the capital of zambia for my homework", "I don't know that yet.", (("don't know",),)),
+    ("category", (), "what kind of animal is a shark|tell me what a shark is", "A shark is a fish.", (("is a fish",),)),
+    ("category", (("describe in one word what a cucumber is", "A cucumber is a vegetable."), ("and a rabbit", "A rabbit is an animal.")), "and what is a circle|what about a circle", "A circle is a shape.", (("is a shape",),)),
+    ("color", (), "what colour are strawberries|which color does a ripe strawberry have", "A strawberry is red.", (("is red",),)),
+    ("color", (), "what color are fire trucks|what's the color of a fire truck", "A fire truck is red.", (("is red",),)),
+    ("convert.cent", (("can you tell me what sort of thing would a monkey be", "A monkey is an animal."), ("i want the capital of belgium", "The capital of Belgium is Brussels.")), "how many cents are in four dollars|four dollars is how many cents", "Four dollars have four hundred cents.", (("have four hundred",),)),
+    ("convert.cent", (("where do eggs come from", "Eggs come from chickens."),), "how many cents make one dollar|how many cents are there in a dollar", "A dollar has one hundred cents.", (("has one hundred",),)),
+    ("convert.day", (("multiply four by twenty", "Four times twenty is eighty."), ("duplex the red planet", "Mars is the red planet.")), "how many days are in a week|how many days does one week have dear", "A week has seven days.", (("has seven",),)),
+    ("convert.day", (), "how many days are ten weeks|my vacation is ten weeks long how many days is that", "Ten weeks have seventy days.", (("have seventy",),)),
+    ("convert.egg", (("hey there how many eggs are in four dozen", "Four dozen have forty-eight eggs."),), "and in just one dozen|and how many eggs are in a single dozen", "A dozen has twelve eggs.", (("has twelve",),)),
+    ("convert.egg", (), "how many eggs are in a dozen|if i buy a dozen eggs how many do i get", "A dozen has twelve eggs.", (("has twelve",),)),
+    ("convert.hour", (("well which country calls bangkok its capital", "Bangkok is the capital of Thailand."),), "how many hours does a day have|how many hours are there in one day", "A day has twenty-four hours.", (("has twenty-four",),)),
+    ("convert.hour", (("put three days into hours", "Three days have seventy-two hours."),), "and how many hours are in two days|what about two days", "Two days have forty-eight hours.", (("have forty-eight",),)),
+    ("convert.inch", (("a bit faster", "I can't speak faster yet."),), "how many inches are there in one foot|a foot is how many inches", "A foot has twelve inches.", (("has twelve",),)),
+    ("convert.inch", (), "how many inches does a foot have|i'm measuring a shelf how many inches make a foot", "A foot has twelve inches.", (("has twelve",),)),
+    ("convert.meter", (), "how many meters is two kilometers|two kilometers in meters please", "Two kilometers have two thousand meters.", (("have two thousand",),)),
+    ("convert.meter", (), "what is three kilometers in meters|how many meters are there in three kilometers", "Three kilometers have three thousand meters.", (("have three thousand",),)),
+    ("convert.minute", (("four hours is how many minutes", "Four hours have two hundred forty minutes."),), "and seven hours|how many minutes are in seven hours", "Seven hours have four hundred twenty minutes.", (("have four hundred twenty",),)),
+    ("convert.minute", (), "how many minutes are there in one hour|mommy said one hour how many minutes is that", "An hour has sixty minutes.", (("has sixty",),)),
+    ("convert.month", (("i'm looking for something that rhymes with tree", "Tree rhymes with bee."),), "how many months are there in four years|four years is how many months", "Four years have forty-eight months.", (("have forty-eight",),)),
+    ("convert.month", (("turn a year into months", "A year has twelve months."), ("do the same for one year", "A year has twelve months.")), "and five years|now how many months are in five years", "Five years have sixty months.", (("have sixty",),)),
+    ("convert.second", (("how much is ten minus four please", "Ten minus four is six."), ("which number would be next after twenty five", "Twenty-six comes after twenty-five.")), "how many seconds are in a minute|how many seconds does one minute have", "A minute has sixty seconds.", (("has sixty",),)),
+    ("convert.second", (("bicycle wheels", "A bicycle has two wheels."), ("gotta go", "Goodbye! Talk to you soon.")), "how many seconds is two minutes|two minutes in seconds please", "Two minutes have one hundred twenty seconds.", (("have one hundred twenty",),)),
+    ("convert.year", (), "how many years are in a century|how long is a century in years", "A century has one hundred years.", (("has one hundred",),)),
+    ("convert.year", (("how many years in a century", "A century has one hundred years."),), "sorry how many years are in one century again|so a century is how many years", "A century has one hundred years.", (("has one hundred",),)),
+    ("count.down", (("why is there something and not nothing", "I don't know that yet."),), "count backwards from nine|can you count down from nine to one", "Nine, eight, seven, six, five, four, three, two, one.", (("nine, eight, seven, six, five, four, three, two, one",),)),
+    ("count.down", (), "count backward from six please|do a countdown starting at six", "Six, five, four, three, two, one.", (("six, five, four, three, two, one",),)),
+    ("count.from", (), "count from eleven to seventeen|please start at eleven and count up to seventeen", "Eleven, twelve, thirteen, fourteen, fifteen, sixteen, seventeen.", (("eleven, twelve, thirteen, fourteen, fifteen, sixteen, seventeen",),)),
+    ("count.from", (("yes my friend has the flu what now", "I don't know that yet."), ("count from three down to one", "Three, two, one.")), "now count from fourteen to eighteen|can you count from fourteen up to eighteen please", "Fourteen, fifteen, sixteen, seventeen, eighteen.", (("fourteen, fifteen, sixteen, seventeen, eighteen",),)),
+    ("count.more", (("start counting to twelve", "One, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve."),), "keep counting|go on please", "Thirteen, fourteen, fifteen, sixteen, seventeen.", (("thirteen, fourteen, fifteen, sixteen, seventeen",),)),
+    ("count.more", (("by the way how would you spell bed", "Bed is spelled B, E, D."), ("say the numbers up to five", "One, two, three, four, five.")), "and then what comes next keep going|continue counting please", "Six, seven, eight, nine, ten.", (("six, seven, eight, nine, ten",),)),
+    ("count.to", (), "count to three|can you count up to three for me", "One, two, three.", (("one, two, three",),)),
+    ("count.to", (), "count to eleven please|can you count from one to eleven", "One, two, three, four, five, six, seven, eight, nine, ten, eleven.", (("one, two, three, four, five, six, seven, eight, nine, ten, eleven",),)),
+    ("country", (("uh the color i love is yellow", "Yellow is a lovely color."),), "edinburgh is the capital of which country|what country has edinburgh as its capital", "Edinburgh is the capital of Scotland.", (("capital of scotland",),)),
+    ("country", (), "nairobi is the capital of what country|which country has nairobi for its capital", "Nairobi is the capital of Kenya.", (("capital of kenya",),)),
+    ("date.after", (("hey there it's monday so what day comes next", "Tuesday comes after Monday."),), "what date comes after the thirtieth of july|what's the day after july thirtieth", "The thirty-first of July comes after the thirtieth of July.", (("the thirty-first of july comes after",),)),
+    ("date.after", (("forest zebra music quiet night", "Sorry, I did not catch that."),), "what date is the day after november fourteenth|which date follows the fourteenth of november", "The fifteenth of November comes after the fourteenth of November.", (("the fifteenth of november comes after",),)),
+    ("date.read", (), "how do you say october fifteenth another way|how else can i say the date october fifteenth", "The fifteenth of October.", (("the fifteenth of october",),)),
+    ("date.read", (("you're like a friend to me", "That is very kind of you."),), "please read the date august sixteenth|what's another way of saying august sixteenth", "The sixteenth of August.", (("the sixteenth of august",),)),
+    ("day.after", (), "what day comes after tuesday|if today is tuesday what day is tomorrow", "Wednesday comes after Tuesday.", (("wednesday comes after",),)),
+    ("day.after", (), "which day follows tuesday|what comes right after tuesday", "Wednesday comes after Tuesday.", (("wednesday comes after",),)),
+    ("day.before", (("look work out twenty plus nineteen", "Twenty plus nineteen is thirty-nine."), ("how about with twenty", "Twenty plus twenty is forty.")), "what day is before saturday|which day comes just before saturday", "Friday comes before Saturday.", (("friday comes before",),)),
+    ("day.before", (("one more thing january eighth is followed by what date", "The ninth of January comes after the eighth of January."), ("i'm still doing fine", "I'm glad to hear that.")), "what day comes before thursday|if today is thursday what day was yesterday", "Wednesday comes before Thursday.", (("wednesday comes before",),)),
+    ("day.nth", (("hey is paris in france or not", "Yes, Paris is in France."), ("show me how to spell the name kevin", "Kevin is spelled K, E, V, I, N.")), "what is the second day of the week|which day of the week is number two", "The second day is Tuesday.", (("tuesday",),)),
+    ("day.nth", (("anyway we smell with which part of the body", "People smell with their nose."),), "what's the sixth day of the week|which day comes sixth in a week", "The sixth day is Saturday.", (("saturday",),)),
+    ("day.weekend", (), "is wednesday on the weekend|wednesday is that a weekend day", "No, Wednesday is a weekday.", (("no",), ("weekday",))),
+    ("day.weekend", (), "is thursday part of the weekend|does thursday count as weekend", "No, Thursday is a weekday.", (("no",), ("weekday",))),
+    ("fact.about", (("i'm curious what use are you to me", "I can count, spell, and answer small questions."),), "tell me something about cats|do you know a fun fact about cats", "Cats sleep most of the day.", (("cats sleep most of the day",),)),
+    ("fact.about", (), "tell me a fact about honey|i just bought some honey do you know anything interesting about it", "Honey never goes bad.", (("honey never goes bad",),)),
+    ("fact.another", (("oh tell me something", "Honey never goes bad."), ("so i want another fact", "An octopus has three hearts.")), "tell me one more fact|do you know any other facts", "In space nobody can hear you.", (("in space nobody can hear you",),)),
+    ("fact.another", (("do you know a fact", "Honey never goes bad."),), "tell me another one|wow do you know another fact", "An octopus has three hearts.", (("an octopus has three hearts",),)),
+    ("fact.any", (), "tell me a fun fact|do you know anything interesting", "Honey never goes bad.", (("honey never goes bad",),)),
+    ("fact.any", (), "give me a random fact|tell me something interesting please", "Honey never goes bad.", (("honey never goes bad",),)),
+    ("fact.can", (("name all seven days", "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday."),), "can trees talk|is a tree able to talk", "No, a tree cannot talk.", (("no",), ("a tree cannot talk",))),
+    ("fact.can", (), "can a car drive|is it true that cars can drive", "Yes, a car can drive.", (("yes",), ("a car can drive",))),
+    ("fact.is", (("have you got a fact about space", "In space nobody can hear you."),), "is the earth a planet|the earth is a planet isn't it", "Yes, the earth is a planet.", (("yes",), ("the earth is a planet",))),
+    ("fact.is", (), "is paris in france|paris is in france right", "Yes, Paris is in France.", (("yes",), ("paris is in france",))),
+    ("joke", (), "do you know a joke|make me laugh please", "Why did the cow cross the road? To get to the udder side.", (("to get to the udder side",),)),
+    ("joke", (("is a cow really bigger than a rabbit", "Yes, a cow is bigger than a rabbit."), ("let me ask you how many fingers do people have", "People have ten fingers.")), "can you tell us something funny|i would love to hear a joke", "Why did the cow cross the road? To get to the udder side.", (("to get to the udder side",),)),
+    ("joke.another", (("let's see if you remember my name", "I don't know your name yet."), ("excuse me what's a good joke", "Why did the cow cross the road? To get to the udder side.")), "do you have another joke|tell me a different one", "What do you call a bear with no teeth? A gummy bear.", (("a gummy bear",),)),
+    ("joke.another", (("i'm bored of being serious tell me a joke", "Why did the cow cross the road? To get to the udder side."),), "one more joke please|haha again tell me another one", "What do you call a bear with no teeth? A gummy bear.", (("a gummy bear",),)),
+    ("joke.funny", (("well is there a joke you can tell", "Why did the cow cross the road? To get to the udder side."), ("i'd love another one", "What do you call a bear with no teeth? A gummy bear.")), "haha that was so funny|oh that's a good one", "I'm glad you liked it.", (("glad",),)),
+    ("joke.funny", (("can you tell me what were you named", "My name is Duplex."), ("do you have any jokes for me", "Why did the cow cross the road? To get to the udder side.")), "that made me laugh|ha ha very funny", "I'm glad you liked it.", (("glad",),)),
+    ("memory.age.ask", (("excuse me sixty years old that's what i am", "Sixty is a good age."), ("no i said seventy eight", "Sorry. Seventy-eight is a good age.")), "how old am i|do you remember how old i am dear", "You are seventy-eight years old.", (("seventy-eight",),)),
+    ("memory.age.ask", (("okay name the day after thursday", "Friday comes after Thursday."), ("by the way sixty four years old that's what i am", "Sixty-four is a good age.")), "what is my age|so tell me how old i am", "You are sixty-four years old.", (("sixty-four",),)),
+    ("memory.age.tell", (), "i'm sixty one years old|i just turned sixty one", "Sixty-one is a good age.", (("sixty-one",),)),
+    ("memory.age.tell", (("alright may twenty eighth and then what date", "The twenty-ninth of May comes after the twenty-eighth of May."),), "my age is twenty nine|i'm twenty nine", "Twenty-nine is a good age.", (("twenty-nine",),)),
+    ("memory.age.unknown", (), "tell me how old i am|do you know how old i am", "I don't know your age yet.", (("don't know",),)),
+    ("memory.age.unknown", (), "can you tell me how old i am|guess how old i am", "I don't know your age yet.", (("don't know",),)),
+    ("memory.animal.ask", (("i love the camel more than any other animal", "The camel is a great animal."), ("say that again", "The camel is a great animal.")), "what's my favorite animal|do you still know which animal i like best", "Your favorite animal is the camel.", (("camel",),)),
+    ("memory.animal.ask", (("i think the parrot is the best animal", "The parrot is a great animal."),), "what animal do i like the most|can you remember my favorite animal", "Your favorite animal is the parrot.", (("parrot",),)),
+    ("memory.animal.tell", (), "my favorite animal is the rabbit|i like rabbits the most of all animals", "The rabbit is a great animal.", (("rabbit",),)),
+    ("memory.animal.tell", (), "rabbits are my favorite animals|the rabbit is the animal i love most", "The rabbit is a great animal.", (("rabbit",),)),
+    ("memory.animal.unknown", (), "do you know my favorite animal|which animal do i like best", "I don't know your favorite animal yet.", (("don't know",),)),
+    ("memory.animal.unknown", (), "what animal do i love the most|please tell me what my favorite animal is", "I don't know your favorite animal yet.", (("don't know",),)),
+    ("memory.city.ask", (("look i'm living in seattle right now", "Seattle sounds like a nice place."), ("listen my home is in which city", "You live in Seattle.")), "where do i live|do you remember what city i'm from", "You live in Seattle.", (("seattle",),)),
+    ("memory.city.ask", (("i have my home in amsterdam", "Amsterdam sounds like a nice place."), ("remind me where i live", "You live in Amsterdam.")), "which city do i live in|what town do i live in again", "You live in Amsterdam.", (("amsterdam",),)),
+    ("memory.city.tell", (), "i live in lisbon|my family and i live in lisbon", "Lisbon sounds like a nice place.", (("lisbon",),)),
+    ("memory.city.tell", (), "i live in miami|my home is in miami", "Miami sounds like a nice place.", (("miami",),)),
+    ("memory.city.unknown", (("what comes out when red and blue are mixed", "Red and blue make purple."),), "do you know where i live|what city do i live in", "I don't know where you live yet.", (("don't know",),)),
+    ("memory.city.unknown", (("goodbye", "Goodbye! Talk to you soon."), ("by the way what's the animal with the stripes", "A zebra has stripes.")), "can you tell me where i live|where is my home", "I don't know where you live yet.", (("don't know",),)),
+    ("memory.color.ask", (("er i'd paint everything purple if i could", "Purple is a lovely color."), ("what color did i tell you about", "Your favorite color is purple.")), "what's my favorite color|which color do i like best", "Your favorite color is purple.", (("purple",),)),
+    ("memory.color.ask", (("oh the prettiest color is golden", "Golden is a lovely color."), ("translate bread to german", "I don't know that yet.")), "do you remember my favorite color|what color did i say i like", "Your favorite color is golden.", (("golden",),)),
+    ("memory.color.tell", (), "my favorite color is purple|i really love purple", "Purple is a lovely color.", (("purple",),)),
+    ("memory.color.tell", (), "blue is my favorite color|i like blue best of all the colors", "Blue is a lovely color.", (("blue",),)),
+    ("memory.color.unknown", (("yes can you introduce yourself", "I am a small talking computer program."), ("okay so what's the capital of qatar", "I don't know that yet.")), "do you know what my favorite color is|what color do i like the most", "I don't know your favorite color yet.", (("don't know",),)),
+    ("memory.color.unknown", (("which book did you like", "I don't know that yet."),), "what is my favorite color|guess what my favorite color is", "I don't know your favorite color yet.", (("don't know",),)),
+    ("memory.food.ask", (("look i'd eat rice every night if i could", "I hear that rice tastes great."), ("now then after tuesday what day is it", "Wednesday comes after Tuesday.")), "what's my favorite food|do you remember what i like to eat", "Your favorite food is rice.", (("rice",),)),
+    ("memory.food.ask", (("there is no better food than salad", "I hear that salad tastes great."),), "what food do i like best|can you tell me my favorite food", "Your favorite food is salad.", (("salad",),)),
+    ("memory.food.tell", (), "my favorite food is soup|oh i just love soup it's my favorite thing to eat", "I hear that soup tastes great.", (("soup",),)),
+    ("memory.food.tell", (), "bananas are my favorite food|i like eating bananas the most", "I hear that bananas tastes great.", (("bananas",),)),
+    ("memory.food.unknown", (), "what is my favorite food|do you know what i like to eat", "I don't know your favorite food yet.", (("don't know",),)),
+    ("memory.food.unknown", (), "what do i like to eat most|do you know my favorite food", "I don't know your favorite food yet.", (("don't know",),)),
+    ("memory.job.ask", (("i'm employed as a student", "A student has an important job."), ("have you forgotten my job", "You work as a student.")), "what's my job|what do i do for a living", "You work as a student.", (("student",),)),
+    ("memory.job.ask", (("it's hard work being a painter like me", "A painter has an important job."), ("do you know my job", "You work as a painter.")), "what do i work as|what did i tell you my job is", "You work as a painter.", (("painter",),)),
+    ("memory.job.tell", (("hello are you there", "Yes, I can hear you."), ("um is a lion smaller than a pig", "No, a lion is bigger than a pig.")), "i'm a farmer|i've been working as a farmer all my life", "A farmer has an important job.", (("farmer",),)),
+    ("memory.job.tell", (), "i work as a painter|my job is being a painter", "A painter has an important job.", (("painter",),)),
+    ("memory.job.unknown", (), "what is my job|do you know what i do for work", "I don't know your job yet.", (("don't know",),)),
+    ("memory.job.unknown", (), "can you tell me what my job is|what kind of work do i do", "I don't know your job yet.", (("don't know",),)),
+    ("memory.name.ask", (("hi i'm ben", "Nice to meet you, Ben."), ("do you know what did i say my name was", "Your name is Ben.")), "what's my name|do you still know who i am", "Your name is Ben.", (("ben",),)),
+    ("memory.name.ask", (("you should know that i'm laura", "Nice to meet you, Laura."),), "what is my name|do you remember what i'm called", "Your name is Laura.", (("laura",),)),
+    ("memory.name.tell", (), "i'm alice|good morning my name is alice it's lovely to meet you", "Nice to meet you, Alice.", (("alice",),)),
+    ("memory.name.tell", (), "you can call me grace|hi there i am grace", "Nice to meet you, Grace.", (("grace",),)),
+    ("memory.name.unknown", (), "do you know my name|who am i", "I don't know your name yet.", (("don't know",),)),
+    ("memory.name.unknown", (("say this shadow", "Shadow."),), "can you tell me my name|what am i called", "I don't know your name yet.", (("don't know",),)),
+    ("memory.pet.ask", (("i named my dog ben", "Ben is a good name for a dog."), ("say map", "Map.")), "what's my dog's name|do you remember what my dog is called", "Your dog is called Ben.", (("ben",),)),
+    ("memory.pet.ask", (("duplex i've got a dog and the name is leo", "Leo is a good name for a dog."), ("er my dog has what name", "Your dog is called Leo.")), "what is the name of my dog|tell me my dog's name again", "Your dog is called Leo.", (("leo",),)),
+    ("memory.pet.tell", (), "my dog's name is mary|i have a dog called mary", "Mary is a good name for a dog.", (("mary",),)),
+    ("memory.pet.tell", (), "my dog is called thomas|we just got a dog and we named him thomas", "Thomas is a good name for a dog.", (("thomas",),)),
+    ("memory.pet.unknown", (("what does eighteen times five make", "Eighteen times five is ninety."),), "do you know my dog's name|what's the name of my dog", "I don't know your dog's name yet.", (("don't know",),)),
+    ("memory.pet.unknown", (), "what is my dog's name|can you tell me what my dog is called", "I don't know your dog's name yet.", (("don't know",),)),
+    ("memory.sport.ask", (("for exercise i like football", "Football keeps you fit."),), "what's my favourite sport|do you remember which sport i like", "Your favorite sport is football.", (("football",),)),
+    ("memory.sport.ask", (("football is the sport i like best", "Football keeps you fit."),), "which sport do i like best|tell me what my favorite sport is", "Your favorite sport is football.", (("football",),)),
+    ("memory.sport.tell", (("duplex tell me the opposite of long", "The opposite of long is short."),), "my favorite sport is dancing|i love dancing for exercise", "Dancing keeps you fit.", (("dancing",),)),
+    ("memory.sport.tell", (), "skiing is my favorite sport|i like skiing more than any other sport", "Skiing keeps you fit.", (("skiing",),)),
+    ("memory.sport.unknown", (), "what is the sport i like best|do you know my favorite sport", "I don't know your favorite sport yet.", (("don't know",),)),
+    ("memory.sport.unknown", (), "what sport do i like|can you tell me which sport is my favorite", "I don't know your favorite sport yet.", (("don't know",),)),
+    ("month.after", (), "which month comes after july|what's the month after july", "August comes after July.", (("august comes after",),)),
+    ("month.after", (("after january comes which month", "February comes after January."), ("please tell me what comes next after that", "March comes after February.")), "what month comes after march|and after that one", "April comes after March.", (("april comes after",),)),
+    ("month.before", (), "which month is before september|what month is right before september please", "August comes before September.", (("august comes before",),)),
+    ("month.before", (), "what month comes before october|which month do we have just before october", "September comes before October.", (("september comes before",),)),
+    ("month.length", (("by the way more slowly", "I can't speak slower yet."),), "how many days does september have|how long is the month of september in days", "September has thirty days.", (("has thirty days",),)),
+    ("month.length", (), "how many days are there in december|december has how many days", "December has thirty-one days.", (("has thirty-one days",),)),
+    ("month.nth", (("have you forgotten where i live", "I don't know where you live yet."), ("hey how's life", "I'm fine, thank you. How are you?")), "which month is number eight|what's the eighth month", "The eighth month is August.", (("august",),)),
+    ("month.nth", (), "what is the fifth month of the year|which month comes fifth in the year", "The fifth month is May.", (("may",),)),
+    ("month.season", (), "what season is september in|which season does september belong to", "September is in autumn.", (("in autumn",),)),
+    ("month.season", (), "what season is december|is december in winter or autumn", "December is in winter.", (("in winter",),)),
+    ("number.after", (), "what number comes after seventeen|what's the next number after seventeen", "Eighteen comes after seventeen.", (("eighteen comes after",),)),
+    ("number.after", (("how many months are in a year", "A year has twelve months."),), "which number is after forty nine|forty nine and what's the next number", "Fifty comes after forty-nine.", (("fifty comes after",),)),
+    ("number.before", (("how many legs are on a bird", "A bird has two legs."),), "what number comes before forty one|what's right before forty one when you count", "Forty comes before forty-one.", (("forty comes before",),)),
+    ("number.before", (), "which number is just before thirty eight|what comes before thirty eight", "Thirty-seven comes before thirty-eight.", (("thirty-seven comes before",),)),
+    ("number.bigger", (("i need something to eat", "Then you should eat something."),), "which is bigger nine or twelve|which number is larger twelve or nine", "Twelve is bigger than nine.", (("twelve is bigger",),)),
+    ("number.bigger", (("i'm still on the line", "Good. I am listening."),), "what's more twenty or two|which number is bigger two or twenty", "Twenty is bigger than two.", (("twenty is bigger",),)),
+    ("number.double", (), "what is the double of eleven|can you double eleven for me", "Double eleven is twenty-two.", (("is twenty-two",),)),
+    ("number.double", (), "double twenty five please|how much is double twenty five", "Double twenty-five is fifty.", (("is fifty",),)),
+    ("number.even", (("here is a question what sport is my favorite", "I don't know your favorite sport yet."),), "is twenty six an odd number|is twenty six odd", "No, twenty-six is even.", (("no",), ("is even",))),
+    ("number.even", (("remind me what my dog is called", "I don't know your dog's name yet."),), "is six odd|six is an odd number right", "No, six is even.", (("no",), ("is even",))),
+    ("number.half", (), "what's half of twenty eight|tell me half of twenty eight please", "Half of twenty-eight is fourteen.", (("is fourteen",),)),
+    ("number.half", (), "how much is half of forty two|what do i get if i cut forty two in half", "Half of forty-two is twenty-one.", (("is twenty-one",),)),
+    ("opposite", (), "what's the opposite of difficult|what word means the opposite of difficult", "The opposite of difficult is easy.", (("is easy",),)),
+    ("opposite", (), "what is the opposite of rich|can you give me the opposite of rich", "The opposite of rich is poor.", (("is poor",),)),
+    ("purpose", (("what do i call you", "My name is Duplex."),), "what is a bed for|what do people use a bed for", "You use a bed to sleep.", (("to sleep",),)),
+    ("purpose", (), "what do you use a broom for|what does one do with a broom", "You use a broom to sweep the floor.", (("to sweep the floor",),)),
+    ("repeat.phrase", (), "repeat after me street and candle|can you say street and candle", "Street and candle.", (("street and candle",),)),
+    ("repeat.phrase", (("excuse me it doesn't matter anymore", "All right. I will wait."),), "say kitchen and truck|please repeat kitchen and truck after me", "Kitchen and truck.", (("kitchen and truck",),)),
+    ("repeat.word", (), "say hospital|please repeat the word hospital", "Hospital.", (("hospital",),)),
+    ("repeat.word", (), "can you say balloon|repeat after me balloon", "Balloon.", (("balloon",),)),
+    ("season.after", (("now tell me where can i park in texas", "I don't know that yet."), ("what is the season after spring", "Summer comes after spring.")), "and after summer|what season comes after that", "Autumn comes after summer.", (("autumn comes after",),)),
+    ("season.after", (), "what season comes after autumn|which season follows autumn", "Winter comes after autumn.", (("winter comes after",),)),
+    ("season.before", (), "what season comes before spring|which season is right before spring", "Winter comes before spring.", (("winter comes before",),)),
+    ("season.before", (("i am wondering who wrote you", "The Duplex project made me."),), "what season is before autumn|which season comes just before autumn dear", "Summer comes before autumn.", (("summer comes before",),)),
+    ("sense", (), "what do people breathe with|which part of the body do we use for breathing", "People breathe with their lungs.", (("with their lungs",),)),
+    ("sense", (), "which body part do people walk with|what do we use to walk", "People walk with their feet.", (("with their feet",),)),
+    ("shape.sides", (), "how many sides does a pentagon have|i'm drawing a pentagon how many sides does it need", "A pentagon has five sides.", (("has five sides",),)),
+    ("shape.sides", (("i'd like you to give me the number of sides a rectangle has", "A rectangle has four sides."),), "how many sides does an octagon have|okay and what about an octagon", "An octagon has eight sides.", (("has eight sides",),)),
+    ("spell", (), "how do you spell egg|i'm writing a shopping list how do you spell egg", "Egg is spelled E, G, G.", (("e, g, g",),)),
+    ("spell", (("i'm trying to spell lion", "Lion is spelled L, I, O, N."),), "now spell plant please|how is plant spelled", "Plant is spelled P, L, A, N, T.", (("p, l, a, n, t",),)),
+    ("spell.name", (), "how do you spell james|my new friend is called james how do you spell that", "James is spelled J, A, M, E, S.", (("j, a, m, e, s",),)),
+    ("spell.name", (), "how is the name susan spelled|spell susan please", "Susan is spelled S, U, S, A, N.", (("s, u, s, a, n",),)),
+    ("time.after", (), "what time is four hours before five o'clock|it's five o'clock so what time was it four hours ago", "Four hours before five o'clock is one o'clock.", (("is one o'clock",),)),
+    ("time.after", (), "what time is four hours after nine o'clock|it's nine o'clock now what time will it be in four hours", "Four hours after nine o'clock is one o'clock.", (("is one o'clock",),)),
+    ("time.read", (), "what's another way to say four forty five|my clock shows four forty five how do i read that", "Four forty-five is a quarter to five.", (("a quarter to five",),)),
+    ("time.read", (), "how do you say three fifteen in other words|my watch says three fifteen what time is that", "Three fifteen is a quarter past three.", (("a quarter past three",),)),
+)  # fmt: skip
+
+# Beyond the world, to be refused.
+OUTSIDE = (
+    "do i need an umbrella this afternoon|will it snow over the holidays|how warm is it going to be at the beach|"
+    "is there a storm coming our way|what's in the news this morning|who won the election in france|"
+    "did anything happen in parliament today|turn off the lights in the kitchen|set an alarm for seven in the morning|"
+    "make the living room a bit warmer please|lock the front door|open the garage door|"
+    "turn the volume down|why won't my printer connect to the wifi|how do i reset my phone|"
+    "can you start the vacuum cleaner|call my mother|send a text to peter that i'm running late|"
+    "read me my new emails|who was the first emperor of rome|why did the roman empire collapse|"
+    "when did the second world war end|who invented the telephone|what caused the french revolution|"
+    "how old is the queen of denmark|who is the richest person in the world|is tom hanks still alive|"
+    "who was marie curie|where did shakespeare grow up|who painted the mona lisa|"
+    "how do i make pancakes from scratch|how long should i boil potatoes|what can i cook with leftover chicken and rice|"
+    "what temperature do i roast a turkey at|is there a substitute for butter in a cake|how do i stop my rice from sticking to the pot|"
+    "add milk and toilet paper to my shopping list|where can i buy cheap running shoes|order me a large pizza with mushrooms|"
+    "how much does a new washing machine cost|is the supermarket on main street still open|when will my package arrive|"
+    "which laptop should i get for my son|book me a flight to madrid|how do i get to the airport from here|"
+    "is the train to london on time|find me a hotel near the eiffel tower|do i need a visa for india|"
+    "what should i see in new york|how's the traffic on the highway|where is the nearest gas station|"
+    "call me a taxi to the station|how tall is mount everest|which river flows through vienna|"
+    "what language do they speak in morocco|how many people live in tokyo|is it safe to travel to mexico right now|"
+    "what can i do about a headache|how do i get rid of hiccups|is my blood pressure too high|"
+    "can i take aspirin while breastfeeding|is it okay to exercise with a cold|is coffee bad for the heart|"
+    "how do i remove a splinter|find a dentist that's open on sunday|should i get a flu shot this year|"
+    "how does a vaccine work|what makes a rainbow appear|how do airplanes stay in the air|"
+    "what makes thunder so loud|how does gravity work|why does salt melt ice|"
+    "what happens inside a black hole|how is electricity made|who discovered penicillin|"
+    "who won the game last night|when does the next world cup start|explain the offside rule to me|"
+    "how did our team do on saturday|who holds the record for the marathon|what time does the match begin on tv|"
+    "what's playing at the cinema tonight|who directed titanic|recommend a good thriller for movie night|"
+    "is the new batman film any good|what's on television this evening|who played the villain in that last bond film|"
+    "put on the next episode of my show|how do i ask my boss for a raise|help me write a cover letter|"
+    "what should i wear to a job interview|move my meeting to the afternoon|how do i politely turn down an invitation from a colleague|"
+    "what did i miss at school today|help me with my essay about romeo and juliet|how should i prepare for the biology exam|"
+    "which university is best for studying medicine|explain photosynthesis so that a child gets it|my girlfriend won't talk to me what should i do|"
+    "how do i apologize to my neighbor|what's a nice gift for our wedding anniversary|how can i make new friends in a new town|"
+    "should i text my ex|how do i tell my kids we're moving|how do i take a screenshot on this tablet|"
+    "what does the error on my screen mean|is my password safe enough|how do search engines find things so fast|"
+    "what's the difference between bluetooth and wifi|how do i back up my photos|can my landlord raise the rent whenever he wants|"
+    "do i have to pay a parking ticket from abroad|how do i write a will|is it legal to record a phone call|"
+    "how do i get my deposit back|should i buy stocks or keep my savings in the bank|what's the current price of gold|"
+    "how do i file my taxes|can i afford a bigger apartment|how do you say thank you in japanese"
+)  # fmt: skip
+OUTSIDE_INTENT = "outside.strangers"
+
+
+def strangers_dialogues() -> list[Dialogue]:
+    """All of it, each the last turn of a conversation, with the reply that it is to get."""
+    rows = {name: (reply, answer) for name, _, reply, answer, _ in ROWS}
+    said = [
+        Dialogue([Turn(text, rows[name][0], name, (tuple(rows[name][1]),))])
+        for name, texts in SAID
+        for text in texts.split("|")
+    ]
+    for name, before, texts, reply, answer in SAID_THEN:
+        context = [Turn(user, agent, "", ()) for user, agent in before]
+        said += [Dialogue([*context, Turn(text, reply, name, answer)]) for text in texts.split("|")]
+    return said + [Dialogue([Turn(text, UNKNOWN_REPLY, OUTSIDE_INTENT, UNKNOWN_ANSWER)]) for text in OUTSIDE.split("|")]
