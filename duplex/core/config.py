@@ -142,6 +142,8 @@ class ServerConfig(_Checked):
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65535)
     max_sessions: int = Field(default=8, ge=1, le=10000)
+    # Nobody new is let in beside others while more than this share of their listening ends late or nearly so (1: never mind).
+    max_tight_share: float = Field(default=0.05, ge=0, le=1)
     tls: bool = False
     cert: Path | None = None
     key: Path | None = None

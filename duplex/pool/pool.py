@@ -25,12 +25,14 @@ from duplex.engine.steps import (
     StepFailure,
 )
 from duplex.pool.queue import QueuedStep, StepKind, StepQueue
+from duplex.pool.slack import TIGHT_SEC, Slack
 from duplex.pool.worker import Worker
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 QUEUE_BOUND = 4096  # waiting steps; a session has at most a handful
+_LISTENING = (StepKind.HEAR, StepKind.LISTEN)
 
 
 class StepFailedError(DuplexError):
@@ -59,6 +61,7 @@ class ModelPool:
         self._queue = StepQueue(bound=QUEUE_BOUND, max_batch=max_batch)
         self._metrics = metrics or Metrics()
         self._clock = clock or MonotonicClock()
+        self._slack = Slack(self._clock)
         self._engines = list(engines)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._workers = [self._worker(f"worker-{index}", engine) for index, engine in enumerate(engines)]
@@ -79,6 +82,11 @@ class ModelPool:
     def engine(self) -> Engine:
         """The engine sessions make their states with."""
         return self._engines[0]
+
+    @property
+    def tight_share(self) -> float:
+        """Share of the last seconds' listening steps that ended late or had hardly any time to spare."""
+        return self._slack.tight_share
 
     @overload
     async def submit(
@@ -182,6 +190,8 @@ class ModelPool:
         late = sum(queued.deadline < now for queued in batch)
         if late:
             self._metrics.deadline_misses.labels(kind).inc(late)
+        if batch[0].kind in _LISTENING:
+            self._slack.add(len(batch), sum(queued.deadline < now + TIGHT_SEC for queued in batch))
         failures = sum(isinstance(result, StepFailure) for result in results)
         if failures:
             self._metrics.step_failures.labels(kind).inc(failures)

@@ -49,7 +49,9 @@ class Seat:
 
 
 class SessionRegistry:
-    """Opens, resumes and closes sessions. At most `max_sessions`; sessions without a connection give way first."""
+    """Opens, resumes and closes sessions: at most `max_sessions`, and as many as the models bear. Sessions without a
+    connection give way first.
+    """
 
     def __init__(
         self, config: ServerConfig, pool: ModelPool, store: SessionStore, metrics: Metrics, clock: Clock
@@ -69,7 +71,15 @@ class SessionRegistry:
     @property
     def full(self) -> bool:
         """Whether a new session would be refused."""
-        return sum(seat.sitter is not None for seat in self._seats.values()) >= self._config.max_sessions
+        return self._why_full() is not None
+
+    def _why_full(self) -> str | None:
+        taken = sum(seat.sitter is not None for seat in self._seats.values())
+        if taken >= self._config.max_sessions:
+            return f"all {self._config.max_sessions} sessions are taken"
+        if taken and (share := self._pool.tight_share) > self._config.max_tight_share:
+            return f"{taken} sessions are what the models bear now: {share:.0%} of their chunks are heard late or nearly so"
+        return None
 
     @property
     def busy(self) -> bool:
@@ -77,16 +87,16 @@ class SessionRegistry:
         return any(seat.sitter is not None and seat.session.busy for seat in self._seats.values())
 
     async def open(self, hello: Hello, sitter: Sitter) -> Seat:
-        """A new session. Raises CapacityError when all are taken by live connections, BranchOverflowError when the
-        instructions are too long.
+        """A new session. Raises CapacityError when all are taken by live connections or the models bear no more,
+        BranchOverflowError when the instructions are too long.
         """
         await self._prepare_filters(hello)
-        while len(self._seats) >= self._config.max_sessions:
+        while (why := self._why_full()) is None and len(self._seats) >= self._config.max_sessions:
             waiting = [seat for seat in self._seats.values() if seat.sitter is None]
-            if not waiting:
-                self._metrics.refusals.labels("capacity").inc()
-                raise CapacityError(f"all {self._config.max_sessions} sessions are taken")
             await self.close(min(waiting, key=lambda seat: seat.detached_sec))
+        if why is not None:
+            self._metrics.refusals.labels("capacity").inc()
+            raise CapacityError(why)
         session = Session(
             f"s-{secrets.token_hex(4)}",
             self._config.session.patched(hello.session),

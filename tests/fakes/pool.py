@@ -16,6 +16,7 @@ class InlinePool:
 
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
+        self.tight_share = 0.0
         self.before: dict[StepKind, Callable[[], Awaitable[Any]]] = {}
         self.after: dict[StepKind, Callable[[], None]] = {}
 

@@ -15,6 +15,7 @@ from duplex.core.types import SamplingParams
 from duplex.engine.steps import HearStep, ListenStep, PrefillStep, ReplyStep
 from duplex.pool.pool import ModelPool, StepFailedError, StepWithdrawnError
 from duplex.pool.queue import QueueFullError, StepKind, StepQueue
+from duplex.pool.slack import LEAST_STEPS, TIGHT_SEC, WINDOW_SEC
 from tests.fakes.engine import ASK, BROKEN, SILENCE, SPEECH, FakeEngine, chunks
 
 
@@ -223,6 +224,27 @@ async def test_missed_deadlines_are_counted() -> None:
         await pool.submit(StepKind.HEAR, hear(engine), deadline=11.0, session_id="a")
         await pool.submit(StepKind.HEAR, hear(engine), deadline=9.0, session_id="a")
     assert metrics.registry.get_sample_value("duplex_deadline_misses_total", {"kind": "hear"}) == 1
+
+
+async def test_listening_that_ends_late_or_nearly_so_is_told_for_some_seconds() -> None:
+    engine, clock = FakeEngine(), VirtualClock(10.0)
+    async with ModelPool([engine], clock=clock) as pool:
+
+        async def hear_so_many(count: int, to_spare: float) -> None:
+            for _ in range(count):
+                await pool.submit(StepKind.HEAR, hear(engine), deadline=clock.now() + to_spare, session_id="a")
+
+        await hear_so_many(LEAST_STEPS - 1, TIGHT_SEC / 2)
+        assert pool.tight_share == 0.0  # too few to tell
+        await hear_so_many(1, TIGHT_SEC / 2)
+        assert pool.tight_share == 1.0
+        await pool.submit(StepKind.STORE, lambda: None, deadline=0.0, session_id="a")
+        await hear_so_many(LEAST_STEPS * 3, TIGHT_SEC * 2)
+        assert pool.tight_share == 0.25
+        clock.advance(WINDOW_SEC + 0.1)
+        assert pool.tight_share == 0.0
+        await hear_so_many(LEAST_STEPS, TIGHT_SEC * 2)
+        assert pool.tight_share == 0.0
 
 
 async def test_closing_lets_nobody_wait_for_ever() -> None:

@@ -11,7 +11,7 @@ import pytest
 from duplex.audio import pcm
 from duplex.core.clock import VirtualClock
 from duplex.core.config import SessionPatch, load_config
-from duplex.core.errors import BranchOverflowError
+from duplex.core.errors import BranchOverflowError, CapacityError
 from duplex.core.events import Hello, Resume
 from duplex.core.metrics import Metrics
 from duplex.session.registry import Seat, SessionRegistry
@@ -84,6 +84,27 @@ async def test_a_session_that_cannot_begin_leaves_nothing_behind(registry: Sessi
     with pytest.raises(BranchOverflowError):
         await registry.open(Hello(session=SessionPatch(instructions="a " * 450)), Guest())
     assert len(registry) == 0
+
+
+async def test_nobody_new_is_let_in_who_would_make_others_late() -> None:
+    engine, metrics = FakeEngine(), Metrics()
+    pool = InlinePool(engine)
+    config = load_config(options={"max_sessions": 3, "max_tight_share": 0.1})
+    registry = SessionRegistry(config, pool, SessionStore(engine.branches), metrics, VirtualClock())
+    pool.tight_share = 0.9
+    assert not registry.full  # nobody is there whom it could disturb
+    first = Guest()
+    seat = await registry.open(Hello(), first)
+    assert registry.full
+    with pytest.raises(CapacityError, match="1 sessions are what the models bear now: 90% of their chunks"):
+        await registry.open(Hello(), Guest())
+    assert metrics.registry.get_sample_value("duplex_refusals_total", {"reason": "capacity"}) == 1
+    await registry.leave(seat, first, mic_pts=0, keep=True)
+    assert take_up(registry, seat.token, first) is seat  # who was there comes back all the same
+    pool.tight_share = 0.1
+    await registry.open(Hello(), Guest())
+    assert len(registry) == 2
+    await registry.close_all()
 
 
 async def test_filters_between_odd_rates_are_not_made_on_the_event_loop(
