@@ -101,14 +101,11 @@ class TorchEngine:
         self, sampling: SamplingParams, forced_text: str | None = None, *, offline: bool = False
     ) -> TorchReplyState:
         """State for one reply; `offline` splits text as the reference's offline driver does (fixture quirk 19)."""
-        forced = None
-        if forced_text is not None:
-            forced = [*self.llm.encode_parts(self.llm.escaped(forced_text)), (self.model.chat.end_of_turn, "")]
         return TorchReplyState(
             sampler=TextSampler(sampling),
             segmenter=TextSegmenter(self.llm.tokenizer, offline=offline),
             max_tokens=sampling.max_text_tokens,
-            forced=forced,
+            forced=None if forced_text is None else self._text.tokens_of(forced_text),
         )
 
     def new_speech_state(self, sampling: SamplingParams) -> SpeechState:

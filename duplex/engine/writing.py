@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -16,6 +17,7 @@ from duplex.engine.steps import ReplyResult, ReplyStep, StepFailure
 from duplex.engine.trace import Trace
 from duplex.model.caches import BranchPool
 from duplex.model.checkpoint import DuplexModel
+from duplex.model.checkpoint_config import Refusal
 from duplex.model.segmenter import Segment
 
 
@@ -60,6 +62,23 @@ class _Writing:
         return ReplyResult(tokens, text, tuple(self.segments), state.finished, self.step.branch.length)
 
 
+@dataclass(frozen=True)
+class _RefusalTrial:
+    """A refusal, to be read by the LLM behind what opens a reply: its tokens with their text, the end of the turn
+    included, and the embeddings [tokens - 1, hidden] that all but the first are predicted from.
+    """
+
+    tokens: Sequence[tuple[int, str]]
+    input: Tensor
+    from_probability: float
+
+    def is_likely(self, logits: Tensor) -> bool:
+        """By logits [tokens, vocab], each at the position that predicts one of the tokens."""
+        tokens = torch.tensor([token for token, _ in self.tokens], device=logits.device)
+        likelihood = logits.log_softmax(dim=-1).gather(-1, tokens[:, None]).sum()
+        return float(likelihood) >= math.log(self.from_probability)
+
+
 class TextWriter:
     """The text side of one checkpoint's replies: several at a time, token by token."""
 
@@ -70,6 +89,15 @@ class TextWriter:
         self._trace = trace
         with torch.inference_mode():
             self._suffix = self._llm.embed(model.chat.suffix)
+            self._refusal = None if model.refusal is None else self._new_trial(model.refusal)
+
+    def tokens_of(self, text: str) -> list[tuple[int, str]]:
+        """The tokens of a whole reply, the end of the turn included, each with its part of the text."""
+        return [*self._llm.encode_parts(self._llm.escaped(text)), (self._model.chat.end_of_turn, "")]
+
+    def _new_trial(self, refusal: Refusal) -> _RefusalTrial:
+        tokens = self.tokens_of(refusal.text)
+        return _RefusalTrial(tokens, self._llm.embed([token for token, _ in tokens[:-1]]), refusal.from_probability)
 
     @torch.inference_mode()
     def write(self, steps: Sequence[ReplyStep]) -> list[ReplyResult | StepFailure]:
@@ -84,21 +112,40 @@ class TextWriter:
         return [writing.result() for writing in writings]
 
     def _predict(self, writings: Sequence[_Writing]) -> list[tuple[Tensor, Tensor]]:
-        """The last token of each reply into its branch; returns of each the hidden state and logits that follow it."""
+        """The last token of each reply into its branch; returns of each the hidden state and logits that follow it.
+
+        A reply that begins is tried as a refusal on the way, in the same batch, and is one where that is likely enough.
+        """
         if self._trace is not None and not writings[0].state.started:
             self._trace.conversation_format(self._model.chat, self._model.prompt_embeddings, self._suffix)
         branches = [writing.step.branch for writing in writings]
-        rows = [self._next_input(writing.state) for writing in writings]
+        trials = [self._trial(writing) for writing in writings]
+        rows = [self._next_input(writing.state, trial) for writing, trial in zip(writings, trials, strict=True)]
         with restored_on_error(branches):
-            hidden = self._llm.forward(self._branches, branches, rows)
-            last = torch.stack([row[-1] for row in hidden])
-            return list(zip(last, self._llm.logits(last), strict=True))
+            last = []
+            for writing, trial, hidden in zip(
+                writings, trials, self._llm.forward(self._branches, branches, rows), strict=True
+            ):
+                tried = 0 if trial is None else len(trial.input)
+                writing.step.branch.length -= tried
+                last.append(hidden[-1 - tried])
+                if trial is not None and trial.is_likely(self._llm.logits(hidden[-1 - tried :])):
+                    writing.state.forced = list(trial.tokens)
+            predicting = torch.stack(last)
+            return list(zip(predicting, self._llm.logits(predicting), strict=True))
 
-    def _next_input(self, state: TorchReplyState) -> Tensor:
+    def _next_input(self, state: TorchReplyState, trial: _RefusalTrial | None) -> Tensor:
         if not state.started:
-            return self._suffix
+            return self._suffix if trial is None else torch.cat([self._suffix, trial.input])
         assert state.pending is not None
         return self._llm.embed([state.pending])
+
+    def _trial(self, writing: _Writing) -> _RefusalTrial | None:
+        """The refusal, where a reply begins whose text is free and whose branch has room for trying it."""
+        if self._refusal is None or writing.state.started or writing.state.forced is not None:
+            return None
+        needed = len(self._suffix) + len(self._refusal.input)
+        return self._refusal if writing.step.branch.length + needed <= self._branches.max_length else None
 
     def _take_token(self, writing: _Writing, hidden: Tensor, logits: Tensor) -> list[Segment]:
         """Sample (or force) the token that `hidden` predicts; returns segments it completes."""

@@ -68,6 +68,7 @@ class DuplexModel:
     interruption_class: the state head's logit that tells whether the user is taking the floor from the speaking agent;
     None in official checkpoints.
     typed_as_heard: the LLM knows users' turns as a recogniser writes them, so that typed ones are put like that (ours).
+    refusal: what is said instead of an answer that the LLM is not sure of; None: it says what it likes best (ours).
     codec_encoder: audio to codes, where the checkpoint has one of the kind we can run.
     """
 
@@ -84,6 +85,7 @@ class DuplexModel:
     codec_encoder: CodecEncoder | None = None
     interruption_class: int | None = None
     typed_as_heard: bool = False
+    refusal: config.Refusal | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,7 @@ class _Listening:
     chat_template: str
     interruption_class: int | None
     typed_as_heard: bool
+    refusal: config.Refusal | None
 
 
 def load_checkpoint(
@@ -147,6 +150,7 @@ def load_checkpoint(
         codec_encoder=codec_encoder,
         interruption_class=listening.interruption_class,
         typed_as_heard=listening.typed_as_heard,
+        refusal=listening.refusal,
     )
 
 
@@ -164,6 +168,7 @@ def save_checkpoint(
     codec_encoder: CodecEncoder | None = None,
     interruption_class: int | None = None,
     typed_as_heard: bool = False,
+    refusal: config.Refusal | None = None,
     dtype: torch.dtype = torch.float16,
     eight_bit: bool = False,
 ) -> None:
@@ -189,6 +194,7 @@ def save_checkpoint(
         json_cmvn=True,
         interruption_class=interruption_class,
         typed_as_heard=typed_as_heard,
+        refusal=refusal,
     )
     (folder / "audiollm" / "train.yaml").write_text(
         yaml.safe_dump(train_yaml, allow_unicode=True, sort_keys=True), encoding="utf-8"
@@ -255,6 +261,7 @@ def _load_listening(folder: Path) -> _Listening:
         entries.chat_template,
         interruption,
         entries.typed_as_heard,
+        entries.refusal,
     )
 
 

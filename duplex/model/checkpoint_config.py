@@ -58,6 +58,16 @@ class EncoderConf(_Entries):
     para_conf: ParaConf
 
 
+class Refusal(_Entries):
+    """model_conf.refusal: what the LLM says where it has no answer, and how likely to it that is when it is said.
+
+    Less than the likeliest reply may be enough: an answer that is wrong is worse than none.
+    """
+
+    text: Annotated[str, Field(pattern=r"\S")]
+    from_probability: Annotated[float, Field(gt=0, le=1)]
+
+
 class ModelConf(_Entries):
     """model_conf: adapter, prompts, state head and chat template."""
 
@@ -74,6 +84,7 @@ class ModelConf(_Entries):
     states: Annotated[int, Field(ge=3)] = Field(alias="predict_usr_state")
     interruption_class: Annotated[int, Field(ge=3)] | None = None  # ours
     typed_as_heard: bool = False  # ours
+    refusal: Refusal | None = None  # ours
     chat_template: str
 
 
@@ -229,6 +240,7 @@ def train_config(
     json_cmvn: bool,
     interruption_class: int | None = None,
     typed_as_heard: bool = False,
+    refusal: Refusal | None = None,
 ) -> dict[str, Any]:
     """train.yaml's content for these sizes."""
     transformer = {
@@ -279,6 +291,7 @@ def train_config(
             **({"cues": adapter.cues} if adapter.cues else {}),
             **({} if interruption_class is None else {"interruption_class": interruption_class}),
             **({"typed_as_heard": True} if typed_as_heard else {}),
+            **({} if refusal is None else {"refusal": refusal.model_dump()}),
         },
     }
 

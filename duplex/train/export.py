@@ -8,12 +8,17 @@ from pathlib import Path
 import safetensors.torch
 
 from duplex.model.checkpoint import SpeechSettings, save_checkpoint
+from duplex.model.checkpoint_config import Refusal
 from duplex.model.checkpoint_files import on_eight_bit_grid, write_safetensors
 from duplex.model.codec import Codec
 from duplex.model.speech_decoder import SpeechDecoder
 from duplex.train.codec_stage import CodecTrainer
 from duplex.train.listen_stage import INTERRUPTION_CLASS, ListenModel
 from duplex.train.text_llm import TEMPLATE
+from duplex.train.world.talk import UNKNOWN_REPLY
+
+# Users ask about anything, training seldom does; so it refuses long before that is the likeliest to it.
+REFUSED_FROM = 0.05
 
 
 def export(
@@ -46,6 +51,7 @@ def export(
         chat_template=TEMPLATE,
         interruption_class=INTERRUPTION_CLASS,
         typed_as_heard=True,
+        refusal=Refusal(text=UNKNOWN_REPLY, from_probability=REFUSED_FROM),
         eight_bit=eight_bit,
     )
 

@@ -20,8 +20,14 @@ import numpy as np
 import torch
 
 from duplex.core.errors import DuplexError
+from duplex.core.types import SamplingParams
+from duplex.engine.states import TorchReplyState
+from duplex.engine.steps import ReplyStep, StepFailure
+from duplex.engine.writing import TextWriter
 from duplex.model.adapter import as_pieces
 from duplex.model.checkpoint import DuplexModel, load_checkpoint
+from duplex.model.sampling import TextSampler
+from duplex.model.segmenter import TextSegmenter
 from duplex.train.augment import add_at_snr, background
 from duplex.train.corpus import Utterance, load_corpus
 from duplex.train.ctc_stage import stream_features
@@ -58,27 +64,25 @@ def readings(model: DuplexModel, corpus: Sequence[Utterance], noise_db: float | 
         features = stream_features(np.pad(pcm, (LEAD_SAMPLES, TAIL_SAMPLES)))
         spoken, _ = model.adapter.split(model.adapter(model.encoder(features[None])))
         before = conversation_before(writer, utterance.context, rng, cut=False)
-        reply = _reply(model, writer, before, as_pieces(spoken, model.llm.embed(range(model.llm.vocab_size)))[0])
+        reply = _reply(model, before, as_pieces(spoken, model.llm.embed(range(model.llm.vocab_size)))[0])
         heard = text_of_pieces(model, spoken[0, :, : model.adapter.dims.pieces])
         yield Reading(utterance.text, utterance.voice, heard, reply, answer_is_right(utterance.turn, reply))
 
 
-def _reply(model: DuplexModel, writer: DialogueWriter, before: Sequence[int], audio: torch.Tensor) -> str:
+def _reply(model: DuplexModel, before: Sequence[int], audio: torch.Tensor) -> str:
     """The greedy reply to a user turn [positions, llm_dim] behind the tokens `before`."""
     llm = model.llm
-    embeds = torch.cat([llm.embed(before), model.prompt_embeddings, audio, llm.embed(writer.chat.suffix)])
-    pool = llm.new_pool(1, len(embeds) + LONGEST_REPLY)
+    embeds = torch.cat([llm.embed(before), model.prompt_embeddings, audio])
+    pool = llm.new_pool(1, len(embeds) + len(model.chat.suffix) + LONGEST_REPLY)
     branch = pool.acquire()
-    tokens: list[int] = []
-    while len(tokens) < LONGEST_REPLY:
-        [hidden] = llm.forward(pool, [branch], [embeds])
-        token = int(llm.logits(hidden[-1]).argmax())
-        if token == writer.chat.end_of_turn:
-            break
-        tokens.append(token)
-        embeds = llm.embed([token])
-    text: str = writer.decode(tokens)
-    return text.strip()
+    llm.forward(pool, [branch], [embeds])
+    state = TorchReplyState(TextSampler(SamplingParams()), TextSegmenter(llm.tokenizer), LONGEST_REPLY)
+    text = TextWriter(model, pool, None)
+    while not state.finished:
+        [written] = text.write([ReplyStep(branch, state, LONGEST_REPLY)])
+        if isinstance(written, StepFailure):
+            raise written.error
+    return state.text
 
 
 def is_question(turn: Turn | None) -> bool:

@@ -26,6 +26,7 @@ from duplex.engine.steps import (
     StepFailure,
 )
 from duplex.model.adapter import Adapter
+from duplex.model.checkpoint_config import Refusal
 
 FIXTURES = Path(__file__).parent.parent / "data" / "fixtures"
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "tiny"
@@ -306,6 +307,65 @@ def test_a_typed_end_of_turn_ends_no_turn(engine, monkeypatch, role):
     special = set(engine.llm.tokenizer.all_special_ids)
     assert special & set(template)
     assert not special & set(written[len(template) :])
+
+
+def refusing(engine: TorchEngine, from_probability: float, max_length: int = 64) -> TorchEngine:
+    refusal = Refusal(text="I can't say.", from_probability=from_probability)
+    return TorchEngine(replace(engine.model, refusal=refusal), slots=3, max_length=max_length)
+
+
+def test_a_reply_is_a_refusal_where_that_is_likely_enough(engine):
+    results = []
+    for one in (engine, refusing(engine, 1.0), refusing(engine, 1e-30)):
+        branch = one.branches.acquire()
+        one.prefill([PrefillStep(branch, "user", "Hello")])
+        state = one.new_reply_state(GREEDY)
+        results.append([one.reply([ReplyStep(branch, state, 8)])[0] for _ in range(2)])
+        one.branches.release(branch)
+    answered, sure, refused = results
+    assert [(step.tokens, step.length) for step in sure] == [(step.tokens, step.length) for step in answered]
+    assert refused[0].text_delta == "I can't say."
+    assert [segment.text for segment in refused[0].segments] == ["I can't say."]
+    assert (refused[1].text_delta, refused[1].finished) == ("", True)
+
+
+def test_a_refusals_likelihood_is_that_of_saying_it(engine):
+    branch = engine.branches.acquire()
+    engine.prefill([PrefillStep(branch, "user", "Hello")])
+    state = engine.new_reply_state(GREEDY, "I can't say.")
+    said = [token for token, _ in state.forced]
+    logits_of = engine.llm.logits
+    seen: list[torch.Tensor] = []
+    engine.llm.logits = lambda hidden: seen.append(logits_of(hidden)) or seen[-1]
+    try:
+        while not state.finished:
+            engine.reply([ReplyStep(branch, state, 1)])
+    finally:
+        engine.llm.logits = logits_of
+        engine.branches.release(branch)
+    likelihood = float(sum(row[0].log_softmax(-1)[token] for row, token in zip(seen, said, strict=True)).exp())
+    texts = []
+    for share in (likelihood * 1.01, likelihood * 0.99):
+        unsure = refusing(engine, share)
+        branch = unsure.branches.acquire()
+        unsure.prefill([PrefillStep(branch, "user", "Hello")])
+        texts.append(unsure.reply([ReplyStep(branch, unsure.new_reply_state(GREEDY), 8)])[0].text_delta)
+    assert texts[0] != "I can't say."
+    assert texts[1] == "I can't say."
+
+
+def test_what_is_dictated_or_has_no_room_is_not_refused_and_others_beside_it_are(engine):
+    unsure = refusing(engine, 1e-30, max_length=40)
+    dictated, full, free = (unsure.branches.acquire() for _ in range(3))
+    unsure.prefill([PrefillStep(branch, "user", "Hello") for branch in (dictated, free)])
+    full.length = 40 - len(unsure.model.chat.suffix) - 2
+    states = [unsure.new_reply_state(GREEDY, text) for text in ("Yes.", None, None)]
+    steps = [ReplyStep(branch, state, 8) for branch, state in zip((dictated, full, free), states, strict=True)]
+    said, cramped, refused = unsure.reply(steps)
+    assert said.text_delta == "Yes."
+    assert not isinstance(cramped, StepFailure)
+    assert states[1].forced is None
+    assert refused.text_delta == "I can't say."
 
 
 def test_a_text_to_be_said_ends_where_it_ends(engine):

@@ -23,7 +23,7 @@ from duplex.core.errors import CheckpointError
 from duplex.model.adapter import Adapter
 from duplex.model.caches import StreamCaches
 from duplex.model.checkpoint import DuplexModel, load_checkpoint, save_checkpoint
-from duplex.model.checkpoint_config import decoder_config
+from duplex.model.checkpoint_config import Refusal, decoder_config
 from duplex.model.checkpoint_files import SCALE, on_eight_bit_grid
 from duplex.model.cmvn import read_cmvn, write_cmvn_json, write_cmvn_kaldi
 from duplex.model.codec import CodecEncoder, IstftDecoder, IstftDims
@@ -131,6 +131,13 @@ def test_saved_and_loaded_again(model: DuplexModel, tmp_path: Path) -> None:
     assert torch.equal(model.prompt_embeddings, again.prompt_embeddings)
     assert again.folder == tmp_path
     assert again.codec_encoder is None
+
+
+def test_a_refusal_is_kept(model: DuplexModel, tmp_path: Path) -> None:
+    assert model.refusal is None
+    refusal = Refusal(text="I don't know that yet.", from_probability=0.05)
+    save(model, tmp_path, refusal=refusal)
+    assert load_checkpoint(tmp_path, LLM).refusal == refusal
 
 
 def test_an_adapter_of_pieces_with_cues_and_a_class_for_interruptions_are_kept(
@@ -384,6 +391,15 @@ FILE_DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (damage_train(lambda t: t["model_conf"].update(cues=3)), r"3 cues are not one for each of 4 states"),
     (damage_train(lambda t: t["model_conf"].update(cues=4)), r"tensors? adpter\.cues\.0\.bias"),
     (damage_train(lambda t: t["model_conf"].update(interruption_class=2)), r"model_conf\.interruption_class"),
+    (damage_train(lambda t: t["model_conf"].update(refusal={"text": "No."})), r"refusal\.from_probability"),
+    (
+        damage_train(lambda t: t["model_conf"].update(refusal={"text": "No.", "from_probability": 1.5})),
+        r"refusal\.from_probability",
+    ),
+    (
+        damage_train(lambda t: t["model_conf"].update(refusal={"text": " ", "from_probability": 0.5})),
+        r"refusal\.text",
+    ),
     (damage_train(lambda t: t["model_conf"].update(chat_template="hello")), r"chat template"),
     (damage_json("decoder/model.json", lambda d: d.pop()), r"decoder/model\.json is not"),
     (damage_json("decoder/model.json", lambda d: d[2].pop("transformer_num_blocks")), r"transformer_num_blocks"),
