@@ -42,7 +42,8 @@ class ClientOptions:
     """How to connect and when to stop.
 
     `input_rate` None: the first recording's. `drop_at_sec`: break the TCP connection then, and resume.
-    `on_event` sees every event as it happens.
+    `on_ready` is told of every connection that is let in, `on_event` of every event as it happens; once `is_over` says so, the client hangs up. Without `keep_audio` the log
+    holds no samples, and an answer's `audible_ms` is None.
     """
 
     api_key: str | None = None
@@ -56,6 +57,9 @@ class ClientOptions:
     verify_tls: bool = True
     trace: bool = False
     on_event: Callable[[Event], None] = lambda event: None
+    on_ready: Callable[[], None] = lambda: None
+    is_over: Callable[[], bool] = lambda: False
+    keep_audio: bool = True
 
 
 async def converse(url: str, script: Sequence[Item], options: ClientOptions | None = None) -> ConversationLog:
@@ -95,7 +99,7 @@ class _Conversation:
         self._options = options
         self._input_rate = _input_rate(script, options.input_rate)
         self._frame_samples = self._input_rate * FRAME_MS // 1000
-        self._speaker = VirtualSpeaker(options.output_rate)
+        self._speaker = VirtualSpeaker(options.output_rate, keep=options.keep_audio)
         self._cue = Cue(script, options.reply_timeout_sec)
         self._log = ConversationLog(self._input_rate, options.output_rate)
         self._socket: ClientConnection | None = None
@@ -208,6 +212,7 @@ class _Conversation:
         """Talks and listens; True when the connection was dropped on purpose and is to be taken up again."""
         assert self._socket is not None
         self._log.ready.append(self._ready)
+        self._options.on_ready()
         receiving = asyncio.create_task(self._receive(self._socket))
         try:
             return await self._talk(self._socket, receiving)
@@ -246,8 +251,10 @@ class _Conversation:
         return False
 
     def _finished(self, now: float) -> bool:
+        if now >= self._options.limit_sec or self._options.is_over():
+            return True
         since = self._cue.over_since(self._speaker.replies, self._speaker.rate, self._agent == "listening", now)
-        return now >= self._options.limit_sec or (since is not None and now >= since + self._options.tail_sec)
+        return since is not None and now >= since + self._options.tail_sec
 
     async def _begin(self, socket: ClientConnection, item: Item, moment_sec: float) -> None:
         start = max(self._frames * self._frame_samples, round(moment_sec * self._input_rate))
@@ -277,7 +284,8 @@ class _Conversation:
             self._discontinuity = False
             self._seq += 1
             self._frames += 1
-            self._log.user_frames.append(pcm)
+            if self._options.keep_audio:
+                self._log.user_frames.append(pcm)
             await socket.send(header.pack() + int16_bytes(pcm))
 
     def _microphone(self, start: int) -> Float32:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import statistics
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +13,14 @@ from typing import Any
 
 from duplex.audio.recogniser import Recogniser, WordErrors, error_rate
 from duplex.audio.wav import read_wav, write_wav
-from duplex.bench.conversation import ClientOptions, ConversationRefusedError, client_tls, converse, socket_url
+from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse
 from duplex.bench.log import ConversationLog
 from duplex.bench.scoring import Outcome, detection_error, figures, score
+from duplex.bench.scrape import speaking_seconds
 from duplex.bench.script import At, Utterance
 from duplex.bench.testset import GRAMMAR_FILE, SOURCE_FOLDER, Case
 
 SETTLE_SEC = 0.3  # silence before a recording begins
-SPEAKING_KINDS = ("reply", "speak")
-HTTP_TIMEOUT_SEC = 5.0
 
 
 @dataclass
@@ -132,21 +128,6 @@ def write_output(folder: Path, log: ConversationLog, outcome: Outcome) -> None:
     first = round(log.said[0].start_sec * log.output_rate)
     write_wav(folder / "output.wav", log.heard[first:], log.output_rate)
     (folder / "outcome.json").write_text(json.dumps(outcome.row, indent=1), encoding="utf-8")
-
-
-def speaking_seconds(url: str, *, verify_tls: bool = True) -> float | None:
-    """Seconds of model work the server has spent on replies so far, from its /metrics; None where it tells nothing."""
-    scheme, _, rest = socket_url(url).partition("://")
-    address = f"{'https' if scheme == 'wss' else 'http'}://{rest.split('/')[0]}/metrics"
-    tls = client_tls(verify=verify_tls) if scheme == "wss" else None
-    try:
-        with urllib.request.urlopen(address, timeout=HTTP_TIMEOUT_SEC, context=tls) as answer:
-            text = answer.read().decode()
-    except (urllib.error.URLError, OSError):
-        return None
-    sums = re.findall(r'^duplex_step_seconds_sum\{kind="(\w+)"\} (\S+)$', text, re.MULTILINE)
-    told = "duplex_step_seconds" in text  # a server that has done no step yet has no sums, but says what it counts
-    return sum(float(value) for kind, value in sums if kind in SPEAKING_KINDS) if told else None
 
 
 def _speed(logs: Sequence[ConversationLog], before: float | None, after: float | None) -> dict[str, Any]:

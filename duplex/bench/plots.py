@@ -30,6 +30,23 @@ def draw(folder: Path, outcomes: Sequence[Outcome], logs: Sequence[ConversationL
     return written
 
 
+def draw_load(path: Path, waited: Sequence[tuple[int, float | None]]) -> Path:
+    """Write the waiting times, seconds, of questions over how many calls there were; those never answered at the top."""
+    figure, axes = _figure(6, 3.5)
+    axis = axes[0, 0]
+    answered = [(calls, latency) for calls, latency in waited if latency is not None]
+    never = [calls for calls, latency in waited if latency is None]
+    axis.plot([calls for calls, _ in answered], [latency for _, latency in answered], ".", markersize=3)
+    if never:
+        top = max((latency for _, latency in answered), default=1.0)
+        axis.plot(never, [top] * len(never), "x", color="tab:red", label="never answered")
+        axis.legend()
+    axis.set_xlabel("calls")
+    axis.set_ylabel("end of a question to its answer, s")
+    axis.set_ylim(bottom=0)
+    return _save(figure, path)
+
+
 def _figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
     import matplotlib
 

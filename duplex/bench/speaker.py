@@ -50,11 +50,12 @@ class VirtualSpeaker:
     """Plays frames in order as soon as they arrive, and silence in between.
 
     Time is seconds since the clock's start; nothing sounds before it arrived. `timeline` is what a recorder
-    beside the loudspeaker would have.
+    beside the loudspeaker would have; without `keep` nothing of it is kept.
     """
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, *, keep: bool = True) -> None:
         self.rate = rate
+        self._keep = keep
         self.replies: list[HeardReply] = []
         self.epoch = 0  # newest known
         self.heard_epoch = 0
@@ -159,5 +160,6 @@ class VirtualSpeaker:
             self.replies[-1].interrupted = True
 
     def _emit(self, pcm: Float32) -> None:
-        self._rendered.append(pcm)
+        if self._keep:
+            self._rendered.append(pcm)
         self._position += len(pcm)

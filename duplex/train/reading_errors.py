@@ -4,7 +4,7 @@ python -m duplex.train.reading_errors runs/corpus/unseen_voices --checkpoint che
 
 The state head has no part in it: every recording is heard to its end, then the reply begins. So of what a live server
 answers wrong, this tells what is the ears' share, what the LLM's, and what is left for the turn taking. With --outside it
-asks what is outside its world, where a refusal is right.
+asks what is outside its world, where a refusal is right; --refuse-from tells what more or fewer refusals would cost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +85,15 @@ def _reply(model: DuplexModel, before: Sequence[int], audio: torch.Tensor) -> st
     return state.text
 
 
+def _refusing(model: DuplexModel, from_probability: float) -> DuplexModel:
+    """The same model, which refuses from another probability on. Raises DuplexError where it has none or that is none."""
+    if model.refusal is None:
+        raise DuplexError(f"{model.folder} has no refusal whose probability could be asked for")
+    if not 0.0 < from_probability <= 1.0:
+        raise DuplexError(f"a probability to refuse from is above 0 and at most 1, not {from_probability}")
+    return replace(model, refusal=model.refusal.model_copy(update={"from_probability": from_probability}))
+
+
 def is_question(turn: Turn | None) -> bool:
     """A turn inside of the world."""
     return turn is not None and not turn.intent.startswith(OUTSIDE_PREFIX)
@@ -99,6 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--noise", type=float, metavar="DB", help="noise this far below the speech")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--outside", action="store_true", help="questions outside its world instead of those inside")
+    parser.add_argument(
+        "--refuse-from", type=float, metavar="P", help="probability from which it refuses, instead of the checkpoint's"
+    )
     parser.add_argument("--list", action="store_true", help="print every wrong answer")
     options = parser.parse_args(arguments)
     try:
@@ -107,6 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
         questions = [clip for clip in turns if is_question(clip.turn) != options.outside]
         if not model.adapter.dims.pieces:
             raise DuplexError(f"{options.checkpoint} writes no pieces that could be read")
+        if options.refuse_from is not None:
+            model = _refusing(model, options.refuse_from)
         if not questions:
             raise DuplexError(
                 f"{options.corpus} holds no user turns {'outside' if options.outside else 'inside'} the world"

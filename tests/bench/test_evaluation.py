@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from duplex.audio.wav import write_wav
-from duplex.bench.evaluation import Evaluation, intelligibility, speaking_seconds
+from duplex.bench.evaluation import Evaluation, intelligibility
 from duplex.bench.log import ConversationLog
 from duplex.bench.recordings import Recording
 from duplex.bench.scoring import Outcome, Sounding
+from duplex.bench.scrape import speaking_seconds
 from duplex.bench.script import At, SaidItem, Utterance
 from duplex.bench.testset import Annotation, Case, Task
 from duplex.train.voices import AGENT_VOICE, SAMPLE_RATE, synthesize

@@ -45,6 +45,7 @@ class Behaviour:
     cut_after_ms: int = 200
     thinking_ms: int = 100
     refuse: str | None = None  # "capacity" or "draining"
+    seats: int | None = None  # conversations that it holds; others are refused for "capacity"
     api_key: str | None = None
     resume_window_s: float = 30.0
 
@@ -335,8 +336,11 @@ class StandInServer:
             await refuse(connection, "unauthorized", 4401)
             return None
         hello = json.loads(await connection.recv())
-        if self.behaviour.refuse is not None:
-            await refuse(connection, self.behaviour.refuse, {"capacity": 4429, "draining": 4503}[self.behaviour.refuse])
+        seats = self.behaviour.seats
+        taken = sum(session.connection is not None for session in self.sessions)
+        reason = "capacity" if seats is not None and taken >= seats else self.behaviour.refuse
+        if reason is not None:
+            await refuse(connection, reason, {"capacity": 4429, "draining": 4503}[reason])
             return None
         resume = hello.get("resume")
         session = self.tokens.pop(resume["token"], None) if resume else None

@@ -653,11 +653,19 @@ def test_what_is_outside_the_world_is_asked_apart(trained, capsys, monkeypatch):
     work, out = trained
     clips = [clip for clip in load_corpus(work / "corpus" / "asr_test") if clip.turn is not None]
     intents = ("outside.health", "spell", "outside.people")
-    clips = [replace(c, turn=replace(c.turn, intent=name)) for c, name in zip(clips, intents, strict=False)]
+    refused = (("don't know",),)
+    clips = [
+        replace(c, turn=replace(c.turn, intent=name, answer=refused)) for c, name in zip(clips, intents, strict=False)
+    ]
     monkeypatch.setattr(reading_errors, "load_corpus", lambda _: clips)
     for options, turns in ((["--outside"], 2), ([], 1)):
         assert reading_errors.main([str(work), "--checkpoint", str(out), *options]) == 0
-        assert f"of {turns} turns" in capsys.readouterr().out
+        assert f"0.000 of {turns} turns" in capsys.readouterr().out
+    asked = [str(work), "--checkpoint", str(out), "--outside", "--refuse-from"]
+    assert reading_errors.main([*asked, "1e-300"]) == 0
+    assert "1.000 of 2 turns" in capsys.readouterr().out
+    assert reading_errors.main([*asked, "0"]) == 1
+    assert "above 0 and at most 1, not 0.0" in capsys.readouterr().err
     clips[:] = clips[1:2]
     assert reading_errors.main([str(work), "--checkpoint", str(out), "--outside"]) == 1
     assert "no user turns outside the world" in capsys.readouterr().err
