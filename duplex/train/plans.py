@@ -43,7 +43,6 @@ _AGENT_SHARES = {
 _SEGMENT_PIECES = 4  # the shortest segment; words and marks, as duplex/model/segmenter.py counts tokens
 _VARIED_WORDS = 0.5  # of the words of a varied reply are others
 _OPENINGS_OF_REPLIES = 0.7  # of what is joined begins as a reply does, "Sorry. ..."; the rest with any word or two
-_COUNTED = 0.5  # of what is numbers alone
 _HESITATION_SHARE = 0.3
 
 # A turn cut after one of these is plainly unfinished.
@@ -250,12 +249,7 @@ def _spelled(rng: random.Random, words: Sequence[str]) -> str:
 
 
 def _numbers(rng: random.Random) -> str:
-    """Numbers in any order or, as often, counted up or down from one to twenty."""
-    numbers = [rng.randrange(100) for _ in range(rng.randint(2, 8))]
-    if rng.random() < _COUNTED:
-        first, last = rng.choice((1, rng.randint(1, 19))), rng.randint(2, 20)
-        numbers = list(range(first, last + 1)) if first < last else list(range(first, last - 1, -1))
-    return sentence(", ".join(written(number) for number in numbers)) + "."
+    return sentence(", ".join(written(rng.randrange(100)) for _ in range(rng.randint(2, 8)))) + "."
 
 
 def _fragment(rng: random.Random, reply: str) -> str:
