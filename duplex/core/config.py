@@ -142,7 +142,7 @@ class ServerConfig(_Checked):
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65535)
     max_sessions: int = Field(default=8, ge=1, le=10000)
-    # Nobody new is let in beside others while more than this share of their listening ends late or nearly so (1: never mind).
+    # Nobody new is let in beside others while more than this share of what they hear or say comes late (1: never mind).
     max_tight_share: float = Field(default=0.05, ge=0, le=1)
     tls: bool = False
     cert: Path | None = None

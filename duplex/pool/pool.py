@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 QUEUE_BOUND = 4096  # waiting steps; a session has at most a handful
 _LISTENING = (StepKind.HEAR, StepKind.LISTEN)
+_ANSWERING = (StepKind.REPLY, StepKind.SPEAK)
 
 
 class StepFailedError(DuplexError):
@@ -61,7 +62,7 @@ class ModelPool:
         self._queue = StepQueue(bound=QUEUE_BOUND, max_batch=max_batch)
         self._metrics = metrics or Metrics()
         self._clock = clock or MonotonicClock()
-        self._slack = Slack(self._clock)
+        self._listening, self._answering = Slack(self._clock), Slack(self._clock)
         self._engines = list(engines)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._workers = [self._worker(f"worker-{index}", engine) for index, engine in enumerate(engines)]
@@ -85,8 +86,10 @@ class ModelPool:
 
     @property
     def tight_share(self) -> float:
-        """Share of the last seconds' listening steps that ended late or had hardly any time to spare."""
-        return self._slack.tight_share
+        """Share of the last seconds' listening steps that ended late or had hardly any time to spare or, if that is
+        larger, of the answering ones that ended late, so that somebody's loudspeaker may have run dry.
+        """
+        return max(self._listening.tight_share, self._answering.tight_share)
 
     @overload
     async def submit(
@@ -191,7 +194,9 @@ class ModelPool:
         if late:
             self._metrics.deadline_misses.labels(kind).inc(late)
         if batch[0].kind in _LISTENING:
-            self._slack.add(len(batch), sum(queued.deadline < now + TIGHT_SEC for queued in batch))
+            self._listening.add(len(batch), sum(queued.deadline < now + TIGHT_SEC for queued in batch))
+        elif batch[0].kind in _ANSWERING:
+            self._answering.add(len(batch), late)
         failures = sum(isinstance(result, StepFailure) for result in results)
         if failures:
             self._metrics.step_failures.labels(kind).inc(failures)

@@ -1,4 +1,4 @@
-"""How much time listening has to spare: what tells whether the models bear another session."""
+"""How much time the models' steps have to spare: what tells whether they bear another session."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from collections import deque
 from duplex.core.clock import Clock
 
 WINDOW_SEC = 5.0
-LEAST_STEPS = 50  # of a window: one session makes some 60
-TIGHT_SEC = 0.03  # a step that ends later than so long before it is due had hardly any time to spare
+LEAST_STEPS = 50  # of a window: one session makes some 60 that listen
+TIGHT_SEC = 0.03  # one that listens and ends later than so long before it is due had hardly any time to spare
 
 
 class Slack:
-    """The share of steps over the last seconds that came tight; every session hears and listens to a chunk every 160 ms,
-    so these steps tell it soonest. Thread-safe.
-    """
+    """The share of steps over the last seconds that came tight. Thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -78,7 +78,7 @@ class SessionRegistry:
         if taken >= self._config.max_sessions:
             return f"all {self._config.max_sessions} sessions are taken"
         if taken and (share := self._pool.tight_share) > self._config.max_tight_share:
-            return f"the models bear no session beside the {taken} of now: {share:.0%} of their chunks are heard late or nearly so"
+            return f"the models bear no session beside the {taken} of now: {share:.0%} of what they hear or say comes late or nearly so"
         return None
 
     @property

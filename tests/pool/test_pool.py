@@ -247,6 +247,24 @@ async def test_listening_that_ends_late_or_nearly_so_is_told_for_some_seconds() 
         assert pool.tight_share == 0.0
 
 
+async def test_answers_that_come_late_are_told_too() -> None:
+    engine, clock = FakeEngine(), VirtualClock(10.0)
+    branch = engine.branches.acquire()
+    async with ModelPool([engine], clock=clock) as pool:
+
+        async def say_so_many(count: int, to_spare: float) -> None:
+            for _ in range(count):
+                step = ReplyStep(branch, engine.new_reply_state(SamplingParams()), max_tokens=1)
+                await pool.submit(StepKind.REPLY, step, deadline=clock.now() + to_spare, session_id="a")
+
+        await say_so_many(LEAST_STEPS, TIGHT_SEC / 2)
+        assert pool.tight_share == 0.0  # in time is in time: nothing waits for the next chunk
+        for _ in range(LEAST_STEPS):
+            await pool.submit(StepKind.HEAR, hear(engine), deadline=clock.now() + 1.0, session_id="a")
+        await say_so_many(LEAST_STEPS, -0.1)
+        assert pool.tight_share == 0.5
+
+
 async def test_closing_lets_nobody_wait_for_ever() -> None:
     engine = FakeEngine()
     engine.gates["hear"] = threading.Event()

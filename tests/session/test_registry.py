@@ -96,7 +96,7 @@ async def test_nobody_new_is_let_in_who_would_make_others_late() -> None:
     first = Guest()
     seat = await registry.open(Hello(), first)
     assert registry.full
-    with pytest.raises(CapacityError, match="no session beside the 1 of now: 90% of their chunks are heard late"):
+    with pytest.raises(CapacityError, match="no session beside the 1 of now: 90% of what they hear or say comes late"):
         await registry.open(Hello(), Guest())
     assert metrics.registry.get_sample_value("duplex_refusals_total", {"reason": "capacity"}) == 1
     await registry.leave(seat, first, mic_pts=0, keep=True)
