@@ -305,11 +305,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: {first}", file=sys.stderr)
         return EXIT_FAILED
     figures = report(came, client.reply_timeout_sec, before, scrape(options.url, verify_tls=client.verify_tls))
-    waited = came.waited(client.reply_timeout_sec)
+    print(table(figures))
+    try:
+        _write(options, figures, came.waited(client.reply_timeout_sec))
+    except OSError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_FAILED if figures["calls_broken"] else 0
+
+
+def _write(options: argparse.Namespace, figures: dict[str, Any], waited: Sequence[Waited]) -> None:
+    """The files asked for. Raises OSError."""
+    for path in (options.json, options.plot):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     if options.json is not None:
         every = [[round(one.at_sec, 3), one.calls, one.latency_sec] for one in waited]
         options.json.write_text(json.dumps({"url": options.url, **figures, "questions": every}, indent=1))
     if options.plot is not None:
         draw_load(options.plot, [(one.calls, one.latency_sec) for one in waited])
-    print(table(figures))
-    return EXIT_FAILED if figures["calls_broken"] else 0

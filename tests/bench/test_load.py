@@ -30,7 +30,7 @@ def question(tmp_path: Path) -> Path:
 
 
 def test_calls_join_until_one_is_refused_and_the_others_go_on(question, tmp_path, capsys):
-    told, drawn = tmp_path / "load.json", tmp_path / "load.png"
+    told, drawn = tmp_path / "new" / "load.json", tmp_path / "new" / "load.png"
     arguments = ["--calls", "5", "--every", "0.2", "--hold", "3", "--pause", "0.5"]
     with StandInThread(StandInServer(replace(BRIEF, seats=3))) as server:
         files = ["--json", str(told), "--plot", str(drawn)]
@@ -73,6 +73,15 @@ def test_what_cannot_be_asked_is_an_error(question, tmp_path, capsys):
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
+
+
+def test_figures_that_cannot_be_written_are_printed_all_the_same(question, tmp_path, capsys):
+    with StandInThread(StandInServer(BRIEF)) as server:
+        arguments = ["--url", server.url, "--calls", "1", "--every", "0", "--hold", "0.2"]
+        assert main([str(question), *arguments, "--json", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert "calls let in        1" in told.out
+    assert str(tmp_path) in told.err
 
 
 def said(end_sec: float) -> SaidItem:
