@@ -123,7 +123,10 @@ class Pipeline:
         """The LLM's pieces."""
         if self.warm is not None:
             copy_tokenizer(self.warm.folder / "llm", self.llm_folder)
-        text_llm.provide_tokenizer(self.work / "tokenizer", self.llm_folder, self.preset.llm.vocabulary, self.seed)
+        p = self.preset
+        text_llm.provide_tokenizer(
+            self.work / "tokenizer", self.llm_folder, p.llm.vocabulary, self.seed, p.word_dialogues
+        )
 
     def data(self) -> None:
         """What the ears begin with: the first hours of the users' corpus, and what their first words are scored on."""
@@ -379,7 +382,7 @@ class Pipeline:
         path = self.work / "lexicon.json"
         if not path.exists():
             old = None if self.warm is None else self.warm.checkpoint.speech_decoder
-            lexicon = old.lexicon if old is not None and old.dims.symbols else world_lexicon()
+            lexicon = old.lexicon if old is not None and old.dims.symbols else world_lexicon(self.preset.word_dialogues)
             lexicon.write(path.with_suffix(".tmp"))
             path.with_suffix(".tmp").replace(path)
         lexicon = Lexicon.read(path)

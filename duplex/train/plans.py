@@ -26,7 +26,6 @@ _OTHER_WORDS_SHARE = 0.2  # of the dialogues: other words in the place of some, 
 _OTHER_WORDS = 0.4  # of their words
 _HESITANT_SHARE = 0.06  # of the other dialogues' turns
 _VOCABULARY_DIALOGUES = 4_000
-_LEXICON_DIALOGUES = 40_000
 # What the agent's corpus is made of. The world has some ten thousand replies, and a decoder that hears each of them
 # many times learns them by heart: more than half is what no reply says. And the server speaks a reply in segments, cut
 # at marks, so segments are what must be learned.
@@ -156,7 +155,7 @@ def plan_agent(rng: random.Random, cast: Cast) -> Iterator[Clip]:
         yield Clip(text, AGENT_VOICE)
 
 
-def world_words(rng: random.Random, dialogues: int = _LEXICON_DIALOGUES) -> set[str]:
+def world_words(rng: random.Random, dialogues: int) -> set[str]:
     """Every word that users and the agent say in so many dialogues, in lower case."""
     replies = _reply_words(rng, dialogues)
     return {*vocabulary(rng, dialogues), *(part for word in replies for part in word.lower().split("-") if part)}

@@ -56,6 +56,7 @@ class Preset:
     batch_scale: int = 1  # times these, and what other stages learn from in a step
     shard_clips: int = CLIPS_PER_SHARD
     adapter_kernel: int = 5
+    word_dialogues: int = 40_000  # of the world that tokenizer and lexicon take its words from
     eight_bit: bool = True  # how the checkpoint's matrices are stored
     speech: dict[str, float] = field(default_factory=dict)  # entries of server.json
     voices: tuple[Voice, ...] = TRAIN_VOICES  # of the users
@@ -166,6 +167,7 @@ SMOKE = Preset(
     codes_fixed_after=3,
     decoder_steps=LoopOptions(steps=4, learning_rate=1e-3),
     adapter_batch=4,
+    word_dialogues=400,
     shard_clips=24,
     speech=TINY.speech,
     voices=voices_of("flite", "espeak"),

@@ -26,6 +26,6 @@ def lexicon_of(words: Iterable[str]) -> Lexicon:
     return Lexicon(tuple(sorted({phone for phones in found.values() for phone in phones})), found)
 
 
-def world_lexicon() -> Lexicon:
-    """The lexicon of what users and the agent say in the world."""
-    return lexicon_of(world_words(random.Random(0)))
+def world_lexicon(dialogues: int) -> Lexicon:
+    """The lexicon of what users and the agent say in so many dialogues of the world."""
+    return lexicon_of(world_words(random.Random(0), dialogues))

@@ -341,11 +341,11 @@ def greedy_replies(
     return [writer.decode(list(itertools.takewhile(end.__ne__, row))) for row in rows]
 
 
-def provide_tokenizer(unfinished: Path, llm_folder: Path, vocabulary: int, seed: int) -> None:
+def provide_tokenizer(unfinished: Path, llm_folder: Path, vocabulary: int, seed: int, dialogues: int) -> None:
     """Make the tokenizer of `llm_folder` where it has none, in the folder `unfinished` first."""
     if (llm_folder / "tokenizer.json").exists():
         return
-    make_tokenizer(unfinished, vocabulary, seed)
+    make_tokenizer(unfinished, vocabulary, seed, dialogues)
     llm_folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(unfinished.iterdir(), key=lambda path: path.name == "tokenizer.json"):
         path.replace(llm_folder / path.name)  # the one that is asked for above is the last

@@ -32,7 +32,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
             shutil.copy(source / name, target / name)
 
 
-def make_tokenizer(folder: Path, vocabulary: int, seed: int, *, dialogues: int = 30_000) -> None:
+def make_tokenizer(folder: Path, vocabulary: int, seed: int, dialogues: int) -> None:
     """Train a SentencePiece unigram model on world text and save it as a Hugging Face tokenizer."""
     import sentencepiece
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
