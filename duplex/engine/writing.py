@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -15,7 +15,7 @@ from duplex.engine.failures import attempt, batched, restored_on_error
 from duplex.engine.states import TorchReplyState
 from duplex.engine.steps import ReplyResult, ReplyStep, StepFailure
 from duplex.engine.trace import Trace
-from duplex.model.caches import BranchPool
+from duplex.model.caches import NOTHING, Branch, BranchPool
 from duplex.model.checkpoint import DuplexModel
 from duplex.model.checkpoint_config import Refusal
 from duplex.model.segmenter import Segment
@@ -119,8 +119,12 @@ class TextWriter:
         if self._trace is not None and not writings[0].state.started:
             self._trace.conversation_format(self._model.chat, self._model.prompt_embeddings, self._suffix)
         branches = [writing.step.branch for writing in writings]
-        trials = [self._trial(writing) for writing in writings]
-        rows = [self._next_input(writing.state, trial) for writing, trial in zip(writings, trials, strict=True)]
+        openings = [None if writing.state.started else self._opening(writing.step.branch) for writing in writings]
+        trials = [self._trial(writing, opening) for writing, opening in zip(writings, openings, strict=True)]
+        rows = [
+            self._next_input(writing.state, opening, trial)
+            for writing, opening, trial in zip(writings, openings, trials, strict=True)
+        ]
         with restored_on_error(branches):
             last = []
             for writing, trial, hidden in zip(
@@ -132,19 +136,37 @@ class TextWriter:
                 if trial is not None and trial.is_likely(self._llm.logits(hidden[-1 - tried :])):
                     writing.state.forced = list(trial.tokens)
             predicting = torch.stack(last)
-            return list(zip(predicting, self._llm.logits(predicting), strict=True))
+            predicted = list(zip(predicting, self._llm.logits(predicting), strict=True))
+        for branch, opening in zip(branches, openings, strict=True):
+            if opening is not None:
+                branch.stream = replace(branch.stream, words=NOTHING)  # read, and not to be read once more
+        return predicted
 
-    def _next_input(self, state: TorchReplyState, trial: _RefusalTrial | None) -> Tensor:
-        if not state.started:
-            return self._suffix if trial is None else torch.cat([self._suffix, trial.input])
+    def _opening(self, branch: Branch) -> Tensor:
+        """What stands between a user's turn and the reply: the turn's words again where it was spoken, the model reads
+        twice and there is room, and the suffix.
+        """
+        words = branch.stream.words
+        if not words.numel() or branch.length + len(words) + self._least_room > self._branches.max_length:
+            return self._suffix
+        return torch.cat([words, self._suffix])
+
+    @property
+    def _least_room(self) -> int:
+        """Positions that a reply needs to begin at all, one token and the trial of a refusal included."""
+        return len(self._suffix) + 1 + (0 if self._refusal is None else len(self._refusal.input))
+
+    def _next_input(self, state: TorchReplyState, opening: Tensor | None, trial: _RefusalTrial | None) -> Tensor:
+        if opening is not None:
+            return opening if trial is None else torch.cat([opening, trial.input])
         assert state.pending is not None
         return self._llm.embed([state.pending])
 
-    def _trial(self, writing: _Writing) -> _RefusalTrial | None:
+    def _trial(self, writing: _Writing, opening: Tensor | None) -> _RefusalTrial | None:
         """The refusal, where a reply begins whose text is free and whose branch has room for trying it."""
-        if self._refusal is None or writing.state.started or writing.state.forced is not None:
+        if self._refusal is None or opening is None or writing.state.forced is not None:
             return None
-        needed = len(self._suffix) + len(self._refusal.input)
+        needed = len(opening) + len(self._refusal.input)
         return self._refusal if writing.step.branch.length + needed <= self._branches.max_length else None
 
     def _take_token(self, writing: _Writing, hidden: Tensor, logits: Tensor) -> list[Segment]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -142,6 +142,13 @@ def as_pieces(adapted: Tensor, table: Tensor) -> Tensor:
     """
     logits, rest = adapted[..., : len(table)], adapted[..., len(table) :]
     return torch.softmax(logits.float(), dim=-1).to(table.dtype) @ table + rest.to(table.dtype)
+
+
+def places_of_pieces(likeliest: Sequence[int], blank: int, before: int = -1) -> list[int]:
+    """Where in a stream of positions a piece begins, by CTC's rule: what is no blank and not the one before it; `before`
+    the first.
+    """
+    return [at for at, piece in enumerate(likeliest) if piece not in (blank, likeliest[at - 1] if at else before)]
 
 
 def _norm(kind: str, width: int) -> nn.Module:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 
@@ -23,12 +23,16 @@ class StreamCaches:
     encoder_k, encoder_v: [blocks, 1, heads, frames, head_dim], frames <= left_chunks * chunk; empty at first.
     adapter: cached inputs per convolution [1, channels, kernel - 1], the strided one first (fixture quirk 5).
     pe_index: encoder frames consumed so far (fixture quirk 4).
+    words: the LLM's input where a piece began [pieces, llm_dim], and last_piece: that of the last position, -1 at first
+    (ours; empty where the model reads nothing twice).
     """
 
     encoder_k: torch.Tensor = NOTHING
     encoder_v: torch.Tensor = NOTHING
     adapter: list[torch.Tensor] = field(default_factory=list)
     pe_index: int = 0
+    words: torch.Tensor = NOTHING
+    last_piece: int = -1
 
     @property
     def frames(self) -> int:
@@ -37,7 +41,7 @@ class StreamCaches:
 
     def copy(self) -> StreamCaches:
         """A copy that shares no list; tensors are replaced, never written, by the models, so they are shared."""
-        return StreamCaches(self.encoder_k, self.encoder_v, list(self.adapter), self.pe_index)
+        return replace(self, adapter=list(self.adapter))
 
 
 @dataclass(eq=False)
@@ -138,10 +142,7 @@ class BranchPool:
             {
                 "k": [cache[branch.slot, :, used].cpu().clone() for cache in self.k],
                 "v": [cache[branch.slot, :, used].cpu().clone() for cache in self.v],
-                "encoder_k": branch.stream.encoder_k,
-                "encoder_v": branch.stream.encoder_v,
-                "adapter": branch.stream.adapter,
-                "pe_index": branch.stream.pe_index,
+                **vars(branch.stream),
                 "length": branch.length,
             },
             buffer,
@@ -163,7 +164,7 @@ class BranchPool:
         except BaseException:
             self.release(branch)
             raise
-        branch.stream = StreamCaches(state["encoder_k"], state["encoder_v"], state["adapter"], state["pe_index"])
+        branch.stream = StreamCaches(**{entry.name: state[entry.name] for entry in fields(StreamCaches)})
         return branch
 
     def _check_prefix(self, branch: Branch, length: int) -> None:

@@ -69,6 +69,8 @@ class DuplexModel:
     None in official checkpoints.
     typed_as_heard: the LLM knows users' turns as a recogniser writes them, so that typed ones are put like that (ours).
     refusal: what is said instead of an answer that the LLM is not sure of; None: it says what it likes best (ours).
+    blank_piece: the adapter's piece where nothing is said; with it, the LLM reads the pieces of a spoken turn once more,
+    without blanks, before it replies (ours).
     codec_encoder: audio to codes, where the checkpoint has one of the kind we can run.
     """
 
@@ -86,6 +88,7 @@ class DuplexModel:
     interruption_class: int | None = None
     typed_as_heard: bool = False
     refusal: config.Refusal | None = None
+    blank_piece: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,7 @@ class _Listening:
     interruption_class: int | None
     typed_as_heard: bool
     refusal: config.Refusal | None
+    blank_piece: int | None
 
 
 def load_checkpoint(
@@ -151,6 +155,7 @@ def load_checkpoint(
         interruption_class=listening.interruption_class,
         typed_as_heard=listening.typed_as_heard,
         refusal=listening.refusal,
+        blank_piece=listening.blank_piece,
     )
 
 
@@ -169,6 +174,7 @@ def save_checkpoint(
     interruption_class: int | None = None,
     typed_as_heard: bool = False,
     refusal: config.Refusal | None = None,
+    blank_piece: int | None = None,
     dtype: torch.dtype = torch.float16,
     eight_bit: bool = False,
 ) -> None:
@@ -195,6 +201,7 @@ def save_checkpoint(
         interruption_class=interruption_class,
         typed_as_heard=typed_as_heard,
         refusal=refusal,
+        blank_piece=blank_piece,
     )
     (folder / "audiollm" / "train.yaml").write_text(
         yaml.safe_dump(train_yaml, allow_unicode=True, sort_keys=True), encoding="utf-8"
@@ -253,6 +260,10 @@ def _load_listening(folder: Path) -> _Listening:
         raise CheckpointError(
             f"{folder / 'train.yaml'}: interruption_class {interruption} is none of the {entries.states} states"
         )
+    if entries.blank_piece is not None and entries.blank_piece >= entries.pieces:
+        raise CheckpointError(
+            f"{folder / 'train.yaml'}: blank_piece {entries.blank_piece} is none of the {entries.pieces} pieces"
+        )
     return _Listening(
         encoder,
         adapter,
@@ -262,6 +273,7 @@ def _load_listening(folder: Path) -> _Listening:
         interruption,
         entries.typed_as_heard,
         entries.refusal,
+        entries.blank_piece,
     )
 
 

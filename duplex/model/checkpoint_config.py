@@ -85,6 +85,7 @@ class ModelConf(_Entries):
     interruption_class: Annotated[int, Field(ge=3)] | None = None  # ours
     typed_as_heard: bool = False  # ours
     refusal: Refusal | None = None  # ours
+    blank_piece: NonNegativeInt | None = None  # ours
     chat_template: str
 
 
@@ -241,6 +242,7 @@ def train_config(
     interruption_class: int | None = None,
     typed_as_heard: bool = False,
     refusal: Refusal | None = None,
+    blank_piece: int | None = None,
 ) -> dict[str, Any]:
     """train.yaml's content for these sizes."""
     transformer = {
@@ -292,6 +294,7 @@ def train_config(
             **({} if interruption_class is None else {"interruption_class": interruption_class}),
             **({"typed_as_heard": True} if typed_as_heard else {}),
             **({} if refusal is None else {"refusal": refusal.model_dump()}),
+            **({} if blank_piece is None else {"blank_piece": blank_piece}),
         },
     }
 

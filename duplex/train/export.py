@@ -18,7 +18,7 @@ from duplex.train.text_llm import TEMPLATE
 from duplex.train.world.talk import UNKNOWN_REPLY
 
 # Users ask about anything, training seldom does; so it refuses long before that is the likeliest to it.
-REFUSED_FROM = 0.05
+REFUSED_FROM = 0.1
 
 
 def export(
@@ -29,6 +29,7 @@ def export(
     settings: SpeechSettings,
     folder: Path,
     *,
+    blank_piece: int,
     eight_bit: bool = False,
 ) -> None:
     """The checkpoint in the official layout with its LLM inside `folder/llm`; its matrices 8 bit where asked for, all
@@ -51,6 +52,7 @@ def export(
         chat_template=TEMPLATE,
         interruption_class=INTERRUPTION_CLASS,
         typed_as_heard=True,
+        blank_piece=blank_piece,
         refusal=Refusal(text=UNKNOWN_REPLY, from_probability=REFUSED_FROM),
         eight_bit=eight_bit,
     )

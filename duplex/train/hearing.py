@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 
+from duplex.model.adapter import places_of_pieces
 from duplex.train.world import Turn, sample_dialogue
 from duplex.train.world.numbers import NUMBER_WORDS
 from duplex.train.world.phrasing import core_text
@@ -69,19 +70,18 @@ class Mishearing:
         return " ".join(heard) or text
 
 
-def blurred(ids: Sequence[int], kinds: Sequence[int], rng: random.Random) -> tuple[list[int], list[float]]:
-    """A second piece for every position of `ids` [n], another one of the user's (kind 1), and its weight [n]."""
-    others = [piece for piece, kind in zip(ids, kinds, strict=True) if kind == 1]
+def blurred(ids: Sequence[int], rng: random.Random) -> tuple[list[int], list[float]]:
+    """A second piece for every position of a user's turn [n], another one of it, and its weight [n]."""
     second, doubt = list(ids), [0.0] * len(ids)
-    for at, kind in enumerate(kinds):
-        if kind == 1 and rng.random() < BLURRED_SHARE:
-            second[at], doubt[at] = rng.choice(others), rng.random() * BLUR_MOST
+    for at in range(len(ids)):
+        if rng.random() < BLURRED_SHARE:
+            second[at], doubt[at] = rng.choice(ids), rng.random() * BLUR_MOST
     return second, doubt
 
 
 def pieces_said(heard: Sequence[int], said: Sequence[int], blank: int) -> list[int]:
     """How many pieces of what was said [m] are over at every position of what was heard [n]."""
-    places = [at for at, piece in enumerate(heard) if piece != blank and (at == 0 or piece != heard[at - 1])]
+    places = places_of_pieces(heard, blank)
     over = [0] * len(heard)
     matcher = SequenceMatcher(None, [heard[at] for at in places], list(said), autojunk=False)
     for _, first, last, begin, end in matcher.get_opcodes():

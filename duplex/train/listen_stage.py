@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from duplex.model.adapter import Adapter, as_pieces
+from duplex.model.adapter import Adapter, as_pieces, places_of_pieces
 from duplex.model.encoder import SpeechEncoder
 from duplex.train.corpus import Utterance, again_and_again
 from duplex.train.ctc_stage import BLANK_ID, CHARACTER_WEIGHT, CtcHeads, characters, ctc_loss, pad_features
@@ -47,6 +47,7 @@ MASKED_SHARE = 0.7  # of the batches of single utterances
 STATE_WEIGHT = 1.0
 INTERRUPTION_WEIGHT = 1.0
 REST_WEIGHT = 1.0
+OWN = -1  # where a position's embedding is its token's, not one of the speech
 SORTED_BATCHES = 16  # whose utterances are sorted by length together
 SORTED_ITEMS = 256  # and timed turns: making one takes longer than a batch of utterances may take
 
@@ -186,40 +187,36 @@ class ListenModel(nn.Module):
         """
         device = adapted.device
         embedding = self.llm.get_input_embeddings()
+        likeliest = adapted[..., : self.adapter.dims.pieces].argmax(-1).tolist()
         adapted = as_pieces(adapted, embedding.weight.float())
-        ids, targets, heard = [], [], []
+        ids, targets, sources = [], [], []
         chunks: list[tuple[int, ...]] = []
         for index, item in enumerate(batch):
             positions = lengths[index] // 2
             first = len(item.before) + PROMPT_POSITIONS
             row = [*item.before, *[0] * (PROMPT_POSITIONS + positions)]
             target = [IGNORED] * len(row)
+            source = [OWN] * len(item.before) + [*range(PROMPT_POSITIONS + positions)]
             for chunk, (label, interrupts) in enumerate(zip(item.labels, item.interrupting, strict=True)):
                 last = POSITIONS_PER_CHUNK * (chunk + 1) - 1
                 chunks.append((index, first + last, last, label, interrupts))
             if item.reply is not None:
                 suffix, reply = list(writer.chat.suffix), writer.encode(item.reply)
-                row += [*suffix, *reply]
-                target += [IGNORED] * (len(suffix) - 1) + [*reply, writer.chat.end_of_turn]
+                words = places_of_pieces(likeliest[index][:positions], writer.blank)  # read again before the reply
+                source += [PROMPT_POSITIONS + at for at in words]
+                row += [*[0] * len(words), *suffix, *reply]
+                target += [IGNORED] * (len(words) + len(suffix) - 1) + [*reply, writer.chat.end_of_turn]
             ids.append(torch.tensor(row))
             targets.append(torch.tensor(target))
-            heard.append((first, positions))
+            sources.append(torch.tensor(source + [OWN] * (len(row) - len(source))))
         embeds = embedding(nn.utils.rnn.pad_sequence(ids, batch_first=True).to(device)).float()
-        embeds = torch.where(*self._spoken_places(adapted, heard, embeds.shape[1]), embeds)
+        from_speech = nn.utils.rnn.pad_sequence(sources, batch_first=True, padding_value=OWN).to(device)[..., None]
+        spoken = torch.cat([self.prompt_embeddings.expand(len(batch), -1, -1), adapted.float()], dim=1)
+        there = spoken.gather(1, from_speech.clamp(min=0).expand(-1, -1, spoken.shape[2]))
+        embeds = torch.where(from_speech == OWN, embeds, there)
         wanted = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(device)
         hidden = self.llm.model(inputs_embeds=embeds, use_cache=False).last_hidden_state
         return hidden, wanted, torch.tensor(chunks, device=device, dtype=torch.long).reshape(-1, 5)
-
-    def _spoken_places(self, adapted: Tensor, heard: Sequence[tuple[int, int]], width: int) -> tuple[Tensor, Tensor]:
-        """Where prompts and speech stand in rows of `width` positions [batch, width, 1], and what stands there
-        [batch, width, llm_dim]. `heard`: of each row, first position of speech and how many there are.
-        """
-        first, positions = torch.tensor(heard, device=adapted.device)[..., None].unbind(1)
-        at = torch.arange(width, device=adapted.device) - first + PROMPT_POSITIONS  # 0: the first prompt
-        spoken = torch.cat([self.prompt_embeddings.expand(len(heard), -1, -1), adapted.float()], dim=1)
-        places = at.clamp(0, spoken.shape[1] - 1)[..., None].expand(-1, -1, spoken.shape[2])
-        inside = (at >= 0) & (at < PROMPT_POSITIONS + positions)
-        return inside[..., None], spoken.gather(1, places)
 
     def _state_logits(self, hidden: Tensor, cues: Tensor, chunks: Tensor) -> Tensor:
         """Logits [chunks, 4] of the state head on the LLM's hidden states, with the adapter's cues if it has some."""
@@ -267,7 +264,7 @@ def hear_like(adapter: Adapter, head: nn.Linear, blank: int) -> None:
 
 def conversation_before(writer: DialogueWriter, context: Sequence[Turn], rng: random.Random, *, cut: bool) -> list[int]:
     """Token ids up to and with the prefix of the next user turn; with `cut` the last reply was heard in part."""
-    ids, _, _ = writer.write(Dialogue(list(context)), rng) if context else (writer.chat.system(), [], [])
+    ids = writer.write(Dialogue(list(context)), rng).ids if context else writer.chat.system()
     if cut and context:
         reply = writer.encode(context[-1].reply)
         drop = rng.randint(0, len(reply))

@@ -307,13 +307,13 @@ class Pipeline:
 
     def export(self) -> None:
         """Write the checkpoint."""
-        listen, _ = self._listen_model("head")
+        listen, writer = self._listen_model("head")
         decoder = SpeechDecoder(*self._decoder())
         _restore(decoder, self.work / "speech")
         settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]
         export(
             listen, decoder, self._codec(), self.heard_llm_folder, settings, self.out,
-            eight_bit=self.preset.eight_bit,
+            blank_piece=writer.blank, eight_bit=self.preset.eight_bit,
         )  # fmt: skip
 
     def _tokenizer(self) -> Any:

@@ -24,7 +24,7 @@ from duplex.core.types import SamplingParams
 from duplex.engine.states import TorchReplyState
 from duplex.engine.steps import ReplyStep, StepFailure
 from duplex.engine.writing import TextWriter
-from duplex.model.adapter import as_pieces
+from duplex.model.adapter import as_pieces, places_of_pieces
 from duplex.model.checkpoint import DuplexModel, load_checkpoint
 from duplex.model.sampling import TextSampler
 from duplex.model.segmenter import TextSegmenter
@@ -64,18 +64,22 @@ def readings(model: DuplexModel, corpus: Sequence[Utterance], noise_db: float | 
         features = stream_features(np.pad(pcm, (LEAD_SAMPLES, TAIL_SAMPLES)))
         spoken, _ = model.adapter.split(model.adapter(model.encoder(features[None])))
         before = conversation_before(writer, utterance.context, rng, cut=False)
-        reply = _reply(model, before, as_pieces(spoken, model.llm.embed(range(model.llm.vocab_size)))[0])
+        read = as_pieces(spoken, model.llm.embed(range(model.llm.vocab_size)))[0]
+        likeliest = spoken[0, :, : model.adapter.dims.pieces].argmax(-1).tolist()
+        again = [] if model.blank_piece is None else places_of_pieces(likeliest, model.blank_piece)
+        reply = _reply(model, before, read, read[again])
         heard = text_of_pieces(model, spoken[0, :, : model.adapter.dims.pieces])
         yield Reading(utterance.text, utterance.voice, heard, reply, answer_is_right(utterance.turn, reply))
 
 
-def _reply(model: DuplexModel, before: Sequence[int], audio: torch.Tensor) -> str:
-    """The greedy reply to a user turn [positions, llm_dim] behind the tokens `before`."""
+def _reply(model: DuplexModel, before: Sequence[int], audio: torch.Tensor, words: torch.Tensor) -> str:
+    """The greedy reply to a user turn [positions, llm_dim] behind the tokens `before`; `words` of it are read again."""
     llm = model.llm
     embeds = torch.cat([llm.embed(before), model.prompt_embeddings, audio])
-    pool = llm.new_pool(1, len(embeds) + len(model.chat.suffix) + LONGEST_REPLY)
+    pool = llm.new_pool(1, len(embeds) + len(words) + len(model.chat.suffix) + LONGEST_REPLY)
     branch = pool.acquire()
     llm.forward(pool, [branch], [embeds])
+    branch.stream.words = words
     state = TorchReplyState(TextSampler(SamplingParams()), TextSegmenter(llm.tokenizer), LONGEST_REPLY)
     text = TextWriter(model, pool, None)
     while not state.finished:

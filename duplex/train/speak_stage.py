@@ -105,7 +105,7 @@ def reply_rows(
     """A conversation's token ids, and the positions that predict the pieces of characters [start, end) of its last
     reply.
     """
-    ids, _, _ = writer.write(Dialogue(list(turns)), rng)
+    ids = writer.write(Dialogue(list(turns)), rng).ids
     reply = writer.encode(turns[-1].reply)
     first = len(ids) - len(reply) - 1
     ends = [len(writer.decode(reply[: i + 1])) for i in range(len(reply))]

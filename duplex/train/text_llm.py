@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from duplex.model.adapter import places_of_pieces
 from duplex.model.chat import ChatFormat
 from duplex.model.llm import load_tokenizer
 from duplex.train.hearing import Heard, Mishearing, blurred, pieces_said
@@ -87,6 +88,33 @@ def write_out_attention(model: Any, device: str) -> None:
         model.set_attn_implementation("eager")
 
 
+@dataclass(frozen=True)
+class Example:
+    """A dialogue in positions: ids, what each is to predict (targets), what it is (kinds: 2 reply, 1 user, 0 neither), and
+    the second likeliest piece there with its weight.
+    """
+
+    ids: list[int]
+    targets: list[int]
+    kinds: list[int]
+    second: list[int]
+    doubt: list[float]
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A spoken turn as 80 ms positions: the likeliest piece, the next one to come, the second likeliest, its weight."""
+
+    ids: Sequence[int]
+    targets: Sequence[int]
+    second: Sequence[int]
+    doubt: Sequence[float]
+
+    def at(self, places: Sequence[int]) -> _Stream:
+        """These positions alone."""
+        return _Stream(*([column[at] for at in places] for column in (self.ids, self.targets, self.second, self.doubt)))  # type: ignore[arg-type]
+
+
 class DialogueWriter:
     """Writes dialogues as token ids with targets, the user's turns as text or as a stream of positions."""
 
@@ -139,56 +167,68 @@ class DialogueWriter:
         ends = [*pieces, self.chat.end_of_turn]
         return ids, [ends[i] for i in following]
 
-    def heard_stream(self, heard: Heard) -> tuple[list[int], list[int]]:
-        """What the ears made of a user turn, and for each position the next piece to come."""
+    def _made_up(self, text: str, rng: random.Random) -> _Stream:
+        """A user turn as a recogniser might write it."""
+        ids, targets = self.stream(self.mishear(text, rng) if self.mishear else text, rng)
+        return _Stream(ids, targets, *blurred(ids, rng))
+
+    def _as_heard(self, heard: Heard) -> _Stream:
+        """A user turn as the ears wrote it."""
         said = self.encode(heard.turn.user)
         ends = [*said, self.chat.end_of_turn]
-        return heard.first, [ends[over] for over in pieces_said(heard.first, said, self.blank)]
+        targets = [ends[over] for over in pieces_said(heard.first, said, self.blank)]
+        return _Stream(heard.first, targets, heard.second, heard.doubt)
 
     def write(
         self,
         dialogue: Dialogue,
         rng: random.Random,
         speech: float = 0.6,
-        streams: Sequence[tuple[list[int], list[int]]] = (),
-    ) -> tuple[list[int], list[int], list[int]]:
-        """(ids, targets, kinds): targets[i] is what position i predicts; kinds 2 reply, 1 user, 0 nothing.
+        heard: Sequence[Heard] = (),
+    ) -> Example:
+        """A dialogue; `heard`: every turn as the ears wrote it, without them streams of spoken turns are made up.
 
-        `streams`: of every turn, positions and pieces to come; without them, spoken turns get streams made up.
+        Behind its stream the pieces of a spoken turn stand once more, as the server hands them on before a reply.
         """
-        ids = self.chat.system(None if rng.random() < 0.9 else rng.choice(("", "You are kind.", "Be brief.")))
-        targets = [IGNORED] * len(ids)
-        kinds = [0] * len(ids)
+        done = Example([], [], [], [], [])
 
-        def add(new: Sequence[int], new_targets: Sequence[int] | None = None, kind: int = 0) -> None:
-            ids.extend(new)
-            targets.extend(new_targets if new_targets is not None else [IGNORED] * len(new))
-            kinds.extend([kind] * len(new))
+        def add(
+            new: Sequence[int],
+            targets: Sequence[int] | None = None,
+            kind: int = 0,
+            second: Sequence[int] | None = None,
+            doubt: Sequence[float] | None = None,
+        ) -> None:
+            done.ids.extend(new)
+            done.targets.extend(targets if targets is not None else [IGNORED] * len(new))
+            done.kinds.extend([kind] * len(new))
+            done.second.extend(new if second is None else second)
+            done.doubt.extend([0.0] * len(new) if doubt is None else doubt)
 
-        spoken = bool(streams) or rng.random() < speech
-        typed_before = spoken and not streams and rng.random() < TYPED_BEFORE
+        add(self.chat.system(None if rng.random() < 0.9 else rng.choice(("", "You are kind.", "Be brief."))))
+        spoken = bool(heard) or rng.random() < speech
+        typed_before = spoken and not heard and rng.random() < TYPED_BEFORE
         for number, turn in enumerate(dialogue.turns):
             add(self.chat.prefix)
-            if streams:
+            if spoken and not (typed_before and number + 1 < len(dialogue.turns)):
                 add([self.audio_start] * PROMPT_POSITIONS)
-                add(*streams[number], kind=1)
-            elif spoken and not (typed_before and number + 1 < len(dialogue.turns)):
-                add([self.audio_start] * PROMPT_POSITIONS)
-                heard = self.mishear(turn.user, rng) if self.mishear else turn.user
-                add(*self.stream(heard, rng), kind=1)
+                stream = self._as_heard(heard[number]) if heard else self._made_up(turn.user, rng)
+                for part in (stream, stream.at(places_of_pieces(stream.ids, self.blank))):
+                    add(part.ids, part.targets, 1, part.second, part.doubt)
             else:
                 pieces = self.encode(turn.user)
-                add(pieces, [*pieces[1:], self.chat.end_of_turn], kind=1)
+                add(pieces, [*pieces[1:], self.chat.end_of_turn], 1)
             reply = self.encode(turn.reply)
             suffix = list(self.chat.suffix)
             add(suffix[:-1])
             answer = [*reply, self.chat.end_of_turn]
-            add([suffix[-1], *reply], answer, kind=2)
+            add([suffix[-1], *reply], answer, 2)
             if number + 1 < len(dialogue.turns) and rng.random() < 0.15:  # interrupted: only a part was heard
                 drop = rng.randint(0, len(reply))
                 if drop:
-                    del ids[-drop:], targets[-drop:], kinds[-drop:]
-        return ids, targets, kinds
+                    for column in (done.ids, done.targets, done.kinds, done.second, done.doubt):
+                        del column[-drop:]
+        return done
 
 
 PROMPT_POSITIONS = 5  # learned prompt embeddings before the audio of a turn
@@ -220,36 +260,18 @@ def practice(rng: random.Random) -> Iterator[Dialogue]:
         yield dialogue
 
 
-@dataclass(frozen=True)
-class Example:
-    """A dialogue as `DialogueWriter.write` writes it, and of every position the second likeliest piece and its weight."""
-
-    ids: list[int]
-    targets: list[int]
-    kinds: list[int]
-    second: list[int]
-    doubt: list[float]
-
-
 def written_examples(writer: DialogueWriter, seed: int) -> Iterator[Example]:
     """Endless dialogues, typed or as a recogniser might write them."""
     rng = random.Random(seed)
     for dialogue in practice(rng):
-        ids, targets, kinds = writer.write(dialogue, rng)
-        yield Example(ids, targets, kinds, *blurred(ids, kinds, rng))
+        yield writer.write(dialogue, rng)
 
 
 def heard_examples(writer: DialogueWriter, dialogues: Iterable[Sequence[Heard]], seed: int) -> Iterator[Example]:
     """Dialogues as the ears wrote them."""
     rng = random.Random(seed)
     for dialogue in dialogues:
-        streams = [writer.heard_stream(heard) for heard in dialogue]
-        ids, targets, kinds = writer.write(Dialogue([heard.turn for heard in dialogue]), rng, streams=streams)
-        second, doubt = list(ids), [0.0] * len(ids)
-        unsure = [pair for heard in dialogue for pair in zip(heard.second, heard.doubt, strict=True)]
-        for at, pair in zip((at for at, kind in enumerate(kinds) if kind == 1), unsure, strict=True):
-            second[at], doubt[at] = pair
-        yield Example(ids, targets, kinds, second, doubt)
+        yield writer.write(Dialogue([heard.turn for heard in dialogue]), rng, heard=dialogue)
 
 
 def batches(examples: Iterator[Example], tokens: int, seed: int, block: int) -> Iterator[Batch]:
@@ -309,7 +331,7 @@ def text_accuracy(model: Any, writer: DialogueWriter, split: str, count: int, se
     prompts, limits, last = [], [], []
     for _ in range(count):
         dialogue = sample_dialogue(rng, split)  # type: ignore[arg-type]
-        ids, _, _ = writer.write(Dialogue([*dialogue.turns]), rng, speech=spoken)
+        ids = writer.write(dialogue, rng, speech=spoken).ids
         reply = writer.encode(dialogue.turns[-1].reply)
         limits.append(len(reply) + REPLY_MARGIN)
         prompts.append(ids[: len(ids) - len(reply)])

@@ -25,8 +25,10 @@ from duplex.engine.steps import (
     SpeakStep,
     StepFailure,
 )
-from duplex.model.adapter import Adapter
+from duplex.model.adapter import Adapter, places_of_pieces
+from duplex.model.caches import Branch
 from duplex.model.checkpoint_config import Refusal
+from duplex.session.store import SessionStore
 
 FIXTURES = Path(__file__).parent.parent / "data" / "fixtures"
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "tiny"
@@ -124,6 +126,86 @@ def test_cues_of_the_ears_are_added_to_the_state_heads_logits(engine, features):
     np.testing.assert_allclose(now.probs, odds / odds.sum(), rtol=1e-3)
     taking = was.interruption / (1 - was.interruption) * np.exp(0.5)
     assert now.interruption == pytest.approx(taking / (1 + taking), rel=1e-3)
+
+
+def weighing_pieces(engine: TorchEngine, blank: int | None, max_length: int = 128) -> TorchEngine:
+    """The same ears and LLM around a random adapter of our kind."""
+    torch.manual_seed(5)
+    adapter = Adapter(replace(engine.model.adapter.dims, pieces=engine.llm.vocab_size)).eval().requires_grad_(False)
+    adapter.to(engine.llm.dtype)
+    return TorchEngine(replace(engine.model, adapter=adapter, blank_piece=blank), slots=4, max_length=max_length)
+
+
+def hear_turn(engine: TorchEngine, features: torch.Tensor, chunks: int) -> tuple[Branch, torch.Tensor]:
+    """A turn of so many chunks in a branch, and what the LLM read of it [positions, llm_dim]."""
+    seen: list[torch.Tensor] = []
+    forward, branch = engine.llm.forward, engine.branches.acquire()
+    engine.llm.forward = lambda pool, branches, rows: seen.append(rows[0]) or forward(pool, branches, rows)
+    try:
+        for chunk in range(chunks):
+            engine.listen([ListenStep(branch, features[chunk], chunk == 0)])
+    finally:
+        engine.llm.forward = forward
+    return branch, torch.cat(seen)[-2 * chunks :]
+
+
+def test_the_pieces_of_a_spoken_turn_are_read_again_before_the_reply(engine, features):
+    """All but blanks and repetitions, across chunks; as if the same had stood at the turn's end."""
+    once = weighing_pieces(engine, None)
+    branch, read = hear_turn(once, features, 6)
+    pieces = [int((once.llm.embed(range(once.llm.vocab_size)) - row).norm(dim=1).argmin()) for row in read]
+    blank = pieces[3]
+    twice = weighing_pieces(engine, blank)
+    again, same = hear_turn(twice, features, 6)
+    torch.testing.assert_close(same, read)
+    kept = again.stream.words
+    assert 0 < len(kept) < len(read)
+    places = [at for at in range(len(read)) if any(torch.equal(read[at], row) for row in kept)]
+    torch.testing.assert_close(kept, read[places])
+    assert again.stream.last_piece >= 0
+    once.llm.forward(once.branches, [branch], [kept])
+    wanted, done = (
+        e.reply([ReplyStep(b, e.new_reply_state(GREEDY), 8)])[0] for e, b in ((once, branch), (twice, again))
+    )
+    assert (done.tokens, done.length) == (wanted.tokens, wanted.length)
+    assert not again.stream.words.numel()  # and not a second time
+
+
+def test_a_turn_that_goes_on_after_a_withdrawn_reply_keeps_its_words(engine, features):
+    twice = weighing_pieces(engine, engine.llm.vocab_size - 1)
+    branch, _ = hear_turn(twice, features, 3)
+    length, stream = branch.length, branch.stream.copy()
+    words = stream.words
+    twice.reply([ReplyStep(branch, twice.new_reply_state(GREEDY), 4)])
+    SessionStore(twice.branches).truncate(branch, length, stream)
+    twice.listen([ListenStep(branch, features[3], False)])
+    whole, _ = hear_turn(twice, features, 4)
+    torch.testing.assert_close(branch.stream.words, whole.stream.words)
+    assert len(branch.stream.words) > len(words) > 0
+
+
+def test_only_what_begins_a_piece_is_read_again():
+    assert places_of_pieces([0, 5, 5, 0, 5, 7, 7, 0], blank=0) == [1, 4, 5]
+    assert places_of_pieces([5, 5, 6], blank=0, before=5) == [2]
+    assert places_of_pieces([5], blank=0) == [0]
+    assert places_of_pieces([], blank=0) == []
+
+
+def test_words_are_not_read_again_where_there_is_no_room_or_nothing_was_said(engine, features):
+    plain = weighing_pieces(engine, None)
+    branch, _ = hear_turn(plain, features, 4)
+    length = branch.length
+    cramped = weighing_pieces(engine, engine.llm.vocab_size - 1, length + len(engine.model.chat.suffix) + 2)
+    tight, _ = hear_turn(cramped, features, 4)
+    assert tight.stream.words.numel()
+    result = cramped.reply([ReplyStep(tight, cramped.new_reply_state(GREEDY), 1)])[0]
+    assert result.length == length + len(engine.model.chat.suffix)
+    typed = cramped.branches.acquire()
+    cramped.prefill([PrefillStep(typed, "user", "Hello")])
+    length = typed.length
+    assert cramped.reply([ReplyStep(typed, cramped.new_reply_state(GREEDY), 1)])[0].length == length + len(
+        engine.model.chat.suffix
+    )
 
 
 def test_one_bad_listen_step_fails_alone(engine, features):

@@ -144,11 +144,12 @@ def test_an_adapter_of_pieces_with_cues_and_a_class_for_interruptions_are_kept(
     model: DuplexModel, tmp_path: Path
 ) -> None:
     assert model.interruption_class is None
+    assert model.blank_piece is None
     vocabulary = model.llm.embedding.weight.shape[0]
     ours = Adapter(replace(model.adapter.dims, pieces=vocabulary, cues=4))
-    save(replace(model, adapter=ours), tmp_path, interruption_class=3)
+    save(replace(model, adapter=ours), tmp_path, interruption_class=3, blank_piece=7)
     loaded = load_checkpoint(tmp_path, LLM)
-    assert loaded.interruption_class == 3
+    assert (loaded.interruption_class, loaded.blank_piece) == (3, 7)
     assert (loaded.adapter.dims.pieces, loaded.adapter.dims.cues) == (vocabulary, 4)
     torch.testing.assert_close(loaded.adapter.project.weight, ours.project.weight, atol=1e-3, rtol=1e-2)
     save(replace(model, adapter=Adapter(replace(model.adapter.dims, pieces=vocabulary - 1))), tmp_path / "other")
@@ -391,6 +392,8 @@ FILE_DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (damage_train(lambda t: t["model_conf"].update(cues=3)), r"3 cues are not one for each of 4 states"),
     (damage_train(lambda t: t["model_conf"].update(cues=4)), r"tensors? adpter\.cues\.0\.bias"),
     (damage_train(lambda t: t["model_conf"].update(interruption_class=2)), r"model_conf\.interruption_class"),
+    (damage_train(lambda t: t["model_conf"].update(blank_piece=-1)), r"model_conf\.blank_piece"),
+    (damage_train(lambda t: t["model_conf"].update(blank_piece=0)), r"blank_piece 0 is none of the 0 pieces"),
     (damage_train(lambda t: t["model_conf"].update(refusal={"text": "No."})), r"refusal\.from_probability"),
     (
         damage_train(lambda t: t["model_conf"].update(refusal={"text": "No.", "from_probability": 1.5})),

@@ -1,6 +1,7 @@
 """Branches of sessions: what is taken is given back."""
 
 import pytest
+import torch
 
 from duplex.core.errors import CapacityError
 from duplex.model.caches import BranchPool, StreamCaches
@@ -47,6 +48,8 @@ def test_a_session_gives_everything_back(store: SessionStore) -> None:
 def test_export_and_import(store: SessionStore) -> None:
     line = store.create("a")
     line.length = 3
-    line.stream = StreamCaches(pe_index=8)
+    line.stream = StreamCaches(pe_index=8, words=torch.ones(2, 4), last_piece=5)
     copy = store.import_("b", store.export(line))
     assert (copy.length, copy.stream.pe_index, store.held("b")) == (3, 8, 1)
+    assert torch.equal(copy.stream.words, line.stream.words)
+    assert copy.stream.last_piece == 5

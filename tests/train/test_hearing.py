@@ -46,11 +46,10 @@ def test_a_turn_is_never_heard_as_nothing(mishear: Mishearing) -> None:
 def test_blurring_leaves_sure_positions_alone() -> None:
     """Unsure positions stay nearest to what they were, all others are untouched."""
     ids = list(range(200))
-    kinds = [1 if 40 <= at < 160 else 2 for at in ids]
-    second, doubt = blurred(ids, kinds, random.Random(0))
+    second, doubt = blurred(ids, random.Random(0))
     unsure = [at for at in ids if doubt[at]]
-    assert 10 < len(unsure) < 60
-    assert all(kinds[at] == 1 and kinds[second[at]] == 1 and doubt[at] <= BLUR_MOST for at in unsure)
+    assert 30 < len(unsure) < 90
+    assert all(second[at] in ids and doubt[at] <= BLUR_MOST for at in unsure)
     assert all(second[at] == at for at in set(ids) - set(unsure))
 
 

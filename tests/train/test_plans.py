@@ -7,11 +7,12 @@ import re
 import pytest
 import torch
 
+from duplex.model.adapter import places_of_pieces
 from duplex.model.segmenter import TextSegmenter
 from duplex.train import text_llm
 from duplex.train.plans import HELDOUT, TRAINING, plan_agent, plan_asr, spoken_segments
 from duplex.train.text_llm import DialogueWriter
-from duplex.train.world import all_replies
+from duplex.train.world import Dialogue, Turn, all_replies
 from duplex.train.world.phrasing import HESITATIONS, hesitant
 
 CLIPS = 800
@@ -127,6 +128,25 @@ def test_a_pause_holds_blanks_and_a_hesitation_that_nothing_predicts(monkeypatch
         assert following[at] == following[at + 1]
         assert words.convert_ids_to_tokens(following[at]) not in ("tal", "ce")  # never inside a word
     assert whole > 40  # now and then a piece is misheard or lost
+
+
+def test_behind_its_stream_a_spoken_turns_pieces_stand_once_more() -> None:
+    """With their doubts and what is to come; typed turns stand alone."""
+    writer = DialogueWriter(_Words())
+    turn = Turn("what is the capital of france", "The capital of France is Paris.", "capital.france", (("paris",),))
+    for seed in range(20):
+        spoken, typed = (writer.write(Dialogue([turn]), random.Random(seed), speech=share) for share in (1.0, 0.0))
+        users = [at for at, kind in enumerate(spoken.kinds) if kind == 1]
+        heard = [spoken.ids[at] for at in users]
+        length = next(n for n in range(len(heard)) if len(places_of_pieces(heard[:n], writer.blank)) == len(heard) - n)
+        sources = [users[at] for at in places_of_pieces(heard[:length], writer.blank)]
+        for column in (spoken.ids, spoken.targets, spoken.second, spoken.doubt):
+            assert [column[at] for at in users[length:]] == [column[at] for at in sources]
+        assert writer.audio_start not in typed.ids
+        assert writer.decode([i for i, kind in zip(typed.ids, typed.kinds, strict=True) if kind == 1]).split() == (
+            turn.user.split()
+        )
+        assert not any(typed.doubt)
 
 
 def test_a_restart_says_whole_words_again(monkeypatch) -> None:

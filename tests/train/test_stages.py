@@ -32,7 +32,7 @@ from duplex.core.types import SamplingParams
 from duplex.core.words import plain_words
 from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Conversation
-from duplex.model.adapter import Adapter, AdapterDims
+from duplex.model.adapter import Adapter, AdapterDims, as_pieces, places_of_pieces
 from duplex.model.checkpoint import load_checkpoint
 from duplex.model.checkpoint_config import decoder_config
 from duplex.model.codec import GeneratorDims, IstftDims
@@ -56,7 +56,7 @@ from duplex.train.ctc_stage import (
 from duplex.train.disguise import _warp, disguised
 from duplex.train.head_stage import PASSES, calibrate, fit
 from duplex.train.heard import dialogues_of, heard_dialogues
-from duplex.train.listen_stage import hear_like
+from duplex.train.listen_stage import Spoken, hear_like
 from duplex.train.loop import (
     AVERAGED_AT_FIRST,
     LoopOptions,
@@ -795,6 +795,37 @@ def test_timed_items_are_judged_chunk_by_chunk(trained):
             assert told == item.interrupting[len(item.interrupting) - len(told) :]
 
 
+@torch.inference_mode()
+def test_in_training_a_turns_words_are_read_again_before_the_reply(trained):
+    """The LLM thinks of the reply as if the positions that begin a piece stood a second time at the turn's end."""
+    work, out = trained
+    model, writer = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("head")
+    model.eval()
+    generator = torch.Generator().manual_seed(3)
+    items = [
+        Spoken(torch.zeros(0), "", [*writer.chat.prefix], reply, [0] * (n // 2), [-100] * (n // 2))
+        for n, reply in ((6, "Yes."), (4, None))
+    ]
+    adapted = 9 * torch.randn(2, 6, model.adapter.dims.pieces + model.prompt_embeddings.shape[1], generator=generator)
+    hidden, wanted, chunks = model.think(items, writer, adapted, [12, 8])
+    read = as_pieces(adapted[0], model.llm.get_input_embeddings().weight)
+    likeliest = adapted[0, :, : model.adapter.dims.pieces].argmax(-1).tolist()
+    reply = writer.encode("Yes.")
+    embedding = model.llm.get_input_embeddings()
+    ends = [embedding(torch.tensor(ids)) for ids in (writer.chat.prefix, [*writer.chat.suffix, *reply])]
+    whole = torch.cat(
+        [ends[0], model.prompt_embeddings, read, read[places_of_pieces(likeliest, writer.blank)], ends[1]]
+    )
+    alone = model.llm.model(inputs_embeds=whole[None]).last_hidden_state[0]
+    torch.testing.assert_close(hidden[0, : len(whole)], alone, rtol=1e-3, atol=1e-4)
+    last = len(whole) - len(reply) - 1
+    assert wanted[0, last : len(whole)].tolist() == [*reply, writer.chat.end_of_turn]
+    assert set(wanted[0, :last].tolist()) == {IGNORED} == set(wanted[1].tolist())
+    assert chunks[:, :2].tolist() == [[0, len(ends[0]) + 5 + at] for at in (1, 3, 5)] + [
+        [1, len(ends[0]) + 5 + at] for at in (1, 3)
+    ]
+
+
 def test_calibration_error_is_the_distance_between_probability_and_share():
     assert calibration_error(torch.tensor([0.75] * 4), torch.tensor([True, True, True, False])) == 0.0
     assert calibration_error(torch.tensor([0.95] * 4), torch.tensor([True, True, False, False])) == pytest.approx(0.45)
@@ -991,7 +1022,7 @@ def test_replies_are_found_together_as_they_are_alone(trained):
     llm = AutoModelForCausalLM.from_pretrained(work / "heard" / "llm", dtype=torch.float32).eval()
     writer = DialogueWriter(load_tokenizer(work / "llm"))
     prompts = [
-        writer.write(dialogue, random.Random(3))[0] for dialogue in itertools.islice(practice(random.Random(3)), 5)
+        writer.write(dialogue, random.Random(3)).ids for dialogue in itertools.islice(practice(random.Random(3)), 5)
     ]
     assert len({len(prompt) for prompt in prompts}) > 1
     limits = [3, 9, 5, 9, 1]
@@ -1114,7 +1145,9 @@ def test_the_llm_goes_on_with_what_the_ears_make_of_the_corpus(trained):
     assert all(0 <= doubt <= 0.5 for d in dialogues for heard in d for doubt in heard.doubt)
     examples = list(heard_examples(writer, dialogues, 3))
     written = sum(kind == 1 for example in examples for kind in example.kinds)
-    assert written == sum(len(heard.first) for dialogue in dialogues for heard in dialogue)
+    turns_heard = [heard for dialogue in dialogues for heard in dialogue]
+    again = [[heard.first[at] for at in places_of_pieces(heard.first, writer.blank)] for heard in turns_heard]
+    assert written == sum(map(len, (*(heard.first for heard in turns_heard), *again)))
     assert all(kind == 1 for e in examples for kind, doubt in zip(e.kinds, e.doubt, strict=True) if doubt)
     ids, targets, kinds, second, doubt = next(batches(iter(examples), 2000, 1, 96))
     assert ids.shape == targets.shape == kinds.shape == second.shape == doubt.shape
