@@ -37,7 +37,7 @@ from duplex.engine.steps import (
 )
 from duplex.engine.trace import Trace
 from duplex.engine.writing import TextWriter
-from duplex.model.adapter import as_pieces, places_of_pieces
+from duplex.model.adapter import as_pieces
 from duplex.model.caches import BranchPool, StreamCaches
 from duplex.model.checkpoint import DuplexModel, load_checkpoint
 from duplex.model.sampling import TextSampler
@@ -182,8 +182,9 @@ class TorchEngine:
         if pieces := self.model.adapter.dims.pieces:
             weights = adapted[..., :pieces]
             adapted = as_pieces(adapted, cast(Tensor, self.model.llm.embedding.weight))
-            if self.model.blank_piece is not None:
-                _keep_words(caches, weights.argmax(-1).tolist(), adapted, self.model.blank_piece)
+            if (search := self.model.word_search) is not None:
+                for cache, further in zip(caches, search.advance([c.hypotheses for c in caches], weights), strict=True):
+                    cache.hypotheses = further
         rows = [
             torch.cat([self._turn_opening, row]) if step.first else row
             for step, row in zip(steps, adapted, strict=True)
@@ -210,16 +211,6 @@ class TorchEngine:
                 self.trace.decided(hidden[i][-1], logits[i], probs[i], result.decision)
                 self.trace.caches(step.branch.length, step.branch.stream)
         return heard
-
-
-def _keep_words(caches: Sequence[StreamCaches], likeliest: Sequence[Sequence[int]], read: Tensor, blank: int) -> None:
-    """Of each turn what is to be read again before the reply: of `read` [batch, positions, llm_dim], the LLM's input,
-    where a piece begins.
-    """
-    for cache, pieces, rows in zip(caches, likeliest, read, strict=True):
-        words = rows[places_of_pieces(pieces, blank, cache.last_piece)]
-        cache.words = torch.cat([cache.words, words]) if cache.words.numel() else words
-        cache.last_piece = pieces[-1]
 
 
 def _triple(row: Tensor) -> tuple[float, float, float]:

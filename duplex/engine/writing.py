@@ -15,7 +15,7 @@ from duplex.engine.failures import attempt, batched, restored_on_error
 from duplex.engine.states import TorchReplyState
 from duplex.engine.steps import ReplyResult, ReplyStep, StepFailure
 from duplex.engine.trace import Trace
-from duplex.model.caches import NOTHING, Branch, BranchPool
+from duplex.model.caches import Branch, BranchPool
 from duplex.model.checkpoint import DuplexModel
 from duplex.model.checkpoint_config import Refusal
 from duplex.model.segmenter import Segment
@@ -139,17 +139,18 @@ class TextWriter:
             predicted = list(zip(predicting, self._llm.logits(predicting), strict=True))
         for branch, opening in zip(branches, openings, strict=True):
             if opening is not None:
-                branch.stream = replace(branch.stream, words=NOTHING)  # read, and not to be read once more
+                branch.stream = replace(branch.stream, hypotheses=[])  # read, and not to be read once more
         return predicted
 
     def _opening(self, branch: Branch) -> Tensor:
-        """What stands between a user's turn and the reply: the turn's words again where it was spoken, the model reads
-        twice and there is room, and the suffix.
+        """What stands between a user's turn and the reply: the turn's words where it was spoken, the model searches for
+        them and there is room, and the suffix.
         """
-        words = branch.stream.words
-        if not words.numel() or branch.length + len(words) + self._least_room > self._branches.max_length:
+        search = self._model.word_search
+        words = [] if search is None else search.best(branch.stream.hypotheses)
+        if not words or branch.length + len(words) + self._least_room > self._branches.max_length:
             return self._suffix
-        return torch.cat([words, self._suffix])
+        return torch.cat([self._llm.embed(words), self._suffix])
 
     @property
     def _least_room(self) -> int:

@@ -144,11 +144,9 @@ def as_pieces(adapted: Tensor, table: Tensor) -> Tensor:
     return torch.softmax(logits.float(), dim=-1).to(table.dtype) @ table + rest.to(table.dtype)
 
 
-def places_of_pieces(likeliest: Sequence[int], blank: int, before: int = -1) -> list[int]:
-    """Where in a stream of positions a piece begins, by CTC's rule: what is no blank and not the one before it; `before`
-    the first.
-    """
-    return [at for at, piece in enumerate(likeliest) if piece not in (blank, likeliest[at - 1] if at else before)]
+def places_of_pieces(likeliest: Sequence[int], blank: int) -> list[int]:
+    """Where in a stream of positions a piece begins, by CTC's rule: what is no blank and not the one before it."""
+    return [at for at, piece in enumerate(likeliest) if piece != blank and (not at or piece != likeliest[at - 1])]
 
 
 def _norm(kind: str, width: int) -> nn.Module:

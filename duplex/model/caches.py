@@ -23,16 +23,14 @@ class StreamCaches:
     encoder_k, encoder_v: [blocks, 1, heads, frames, head_dim], frames <= left_chunks * chunk; empty at first.
     adapter: cached inputs per convolution [1, channels, kernel - 1], the strided one first (fixture quirk 5).
     pe_index: encoder frames consumed so far (fixture quirk 4).
-    words: the LLM's input where a piece began [pieces, llm_dim], and last_piece: that of the last position, -1 at first
-    (ours; empty where the model reads nothing twice).
+    hypotheses: what the word search takes the turn's words for so far (ours; empty where the model has no such search).
     """
 
     encoder_k: torch.Tensor = NOTHING
     encoder_v: torch.Tensor = NOTHING
     adapter: list[torch.Tensor] = field(default_factory=list)
     pe_index: int = 0
-    words: torch.Tensor = NOTHING
-    last_piece: int = -1
+    hypotheses: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def frames(self) -> int:
@@ -41,7 +39,7 @@ class StreamCaches:
 
     def copy(self) -> StreamCaches:
         """A copy that shares no list; tensors are replaced, never written, by the models, so they are shared."""
-        return replace(self, adapter=list(self.adapter))
+        return replace(self, adapter=list(self.adapter), hypotheses=list(self.hypotheses))
 
 
 @dataclass(eq=False)

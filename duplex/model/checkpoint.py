@@ -44,6 +44,7 @@ from duplex.model.lexicon import Lexicon
 from duplex.model.llm import CausalLanguageModel
 from duplex.model.settings import SpeechSettings
 from duplex.model.speech_decoder import SpeechDecoder
+from duplex.model.word_search import WordSearch
 
 __all__ = ["DuplexModel", "SpeechSettings", "load_checkpoint", "save_checkpoint"]
 
@@ -53,6 +54,7 @@ TASKS = "task_embeddings.weight"  # of another way of training; present in some 
 LEXICON = "lexicon.json"
 GENERATOR, QUANTIZER, CODEC_ENCODER = "generator.", "quantizer.", "encoder."
 CODE_TABLE = "quantizer_modules.0.embedding.weight"
+NGRAM_MODEL = "ngrams.safetensors"  # beside train.yaml
 # weight_norm's two tensors: in the files, and in torch's parametrization.
 WEIGHT_NORM = {
     "weight_g": "parametrizations.weight.original0",
@@ -69,8 +71,8 @@ class DuplexModel:
     None in official checkpoints.
     typed_as_heard: the LLM knows users' turns as a recogniser writes them, so that typed ones are put like that (ours).
     refusal: what is said instead of an answer that the LLM is not sure of; None: it says what it likes best (ours).
-    blank_piece: the adapter's piece where nothing is said; with it, the LLM reads the pieces of a spoken turn once more,
-    without blanks, before it replies (ours).
+    word_search: finds the words of a spoken turn, which the LLM reads once more before it replies; None in official
+    checkpoints (ours).
     codec_encoder: audio to codes, where the checkpoint has one of the kind we can run.
     """
 
@@ -88,7 +90,7 @@ class DuplexModel:
     interruption_class: int | None = None
     typed_as_heard: bool = False
     refusal: config.Refusal | None = None
-    blank_piece: int | None = None
+    word_search: WordSearch | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,7 @@ class _Listening:
     interruption_class: int | None
     typed_as_heard: bool
     refusal: config.Refusal | None
-    blank_piece: int | None
+    word_search: WordSearch | None
 
 
 def load_checkpoint(
@@ -155,7 +157,7 @@ def load_checkpoint(
         interruption_class=listening.interruption_class,
         typed_as_heard=listening.typed_as_heard,
         refusal=listening.refusal,
-        blank_piece=listening.blank_piece,
+        word_search=listening.word_search,
     )
 
 
@@ -174,7 +176,7 @@ def save_checkpoint(
     interruption_class: int | None = None,
     typed_as_heard: bool = False,
     refusal: config.Refusal | None = None,
-    blank_piece: int | None = None,
+    word_search: WordSearch | None = None,
     dtype: torch.dtype = torch.float16,
     eight_bit: bool = False,
 ) -> None:
@@ -201,8 +203,10 @@ def save_checkpoint(
         interruption_class=interruption_class,
         typed_as_heard=typed_as_heard,
         refusal=refusal,
-        blank_piece=blank_piece,
+        word_search=None if word_search is None else word_search.entries,
     )
+    if word_search is not None:
+        word_search.model.write(folder / "audiollm" / NGRAM_MODEL)
     (folder / "audiollm" / "train.yaml").write_text(
         yaml.safe_dump(train_yaml, allow_unicode=True, sort_keys=True), encoding="utf-8"
     )
@@ -260,10 +264,9 @@ def _load_listening(folder: Path) -> _Listening:
         raise CheckpointError(
             f"{folder / 'train.yaml'}: interruption_class {interruption} is none of the {entries.states} states"
         )
-    if entries.blank_piece is not None and entries.blank_piece >= entries.pieces:
-        raise CheckpointError(
-            f"{folder / 'train.yaml'}: blank_piece {entries.blank_piece} is none of the {entries.pieces} pieces"
-        )
+    search = None
+    if entries.word_search is not None:
+        search = WordSearch.load(folder / NGRAM_MODEL, entries.word_search, entries.pieces)
     return _Listening(
         encoder,
         adapter,
@@ -273,7 +276,7 @@ def _load_listening(folder: Path) -> _Listening:
         interruption,
         entries.typed_as_heard,
         entries.refusal,
-        entries.blank_piece,
+        search,
     )
 
 

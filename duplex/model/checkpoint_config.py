@@ -68,6 +68,18 @@ class Refusal(_Entries):
     from_probability: Annotated[float, Field(gt=0, le=1)]
 
 
+class WordSearchEntries(_Entries):
+    """model_conf.word_search: how a spoken turn's words are found with the n-gram model beside train.yaml.
+
+    blank_piece: the adapter's piece where nothing is said. language_weight: of the n-gram model's log probabilities beside
+    the ears', and piece_bonus: what every piece gains, as longer texts are less likely to that model.
+    """
+
+    blank_piece: NonNegativeInt
+    language_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    piece_bonus: Annotated[float, Field(allow_inf_nan=False)]
+
+
 class ModelConf(_Entries):
     """model_conf: adapter, prompts, state head and chat template."""
 
@@ -85,7 +97,7 @@ class ModelConf(_Entries):
     interruption_class: Annotated[int, Field(ge=3)] | None = None  # ours
     typed_as_heard: bool = False  # ours
     refusal: Refusal | None = None  # ours
-    blank_piece: NonNegativeInt | None = None  # ours
+    word_search: WordSearchEntries | None = None  # ours
     chat_template: str
 
 
@@ -242,7 +254,7 @@ def train_config(
     interruption_class: int | None = None,
     typed_as_heard: bool = False,
     refusal: Refusal | None = None,
-    blank_piece: int | None = None,
+    word_search: WordSearchEntries | None = None,
 ) -> dict[str, Any]:
     """train.yaml's content for these sizes."""
     transformer = {
@@ -294,7 +306,7 @@ def train_config(
             **({} if interruption_class is None else {"interruption_class": interruption_class}),
             **({"typed_as_heard": True} if typed_as_heard else {}),
             **({} if refusal is None else {"refusal": refusal.model_dump()}),
-            **({} if blank_piece is None else {"blank_piece": blank_piece}),
+            **({} if word_search is None else {"word_search": word_search.model_dump()}),
         },
     }
 

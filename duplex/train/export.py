@@ -12,6 +12,7 @@ from duplex.model.checkpoint_config import Refusal
 from duplex.model.checkpoint_files import on_eight_bit_grid, write_safetensors
 from duplex.model.codec import Codec
 from duplex.model.speech_decoder import SpeechDecoder
+from duplex.model.word_search import WordSearch
 from duplex.train.codec_stage import CodecTrainer
 from duplex.train.listen_stage import INTERRUPTION_CLASS, ListenModel
 from duplex.train.text_llm import TEMPLATE
@@ -29,7 +30,7 @@ def export(
     settings: SpeechSettings,
     folder: Path,
     *,
-    blank_piece: int,
+    word_search: WordSearch,
     eight_bit: bool = False,
 ) -> None:
     """The checkpoint in the official layout with its LLM inside `folder/llm`; its matrices 8 bit where asked for, all
@@ -52,7 +53,7 @@ def export(
         chat_template=TEMPLATE,
         interruption_class=INTERRUPTION_CLASS,
         typed_as_heard=True,
-        blank_piece=blank_piece,
+        word_search=word_search,
         refusal=Refusal(text=UNKNOWN_REPLY, from_probability=REFUSED_FROM),
         eight_bit=eight_bit,
     )

@@ -76,7 +76,7 @@ def _groups(
 
 @torch.no_grad()
 def _hear(model: ListenModel, corpus: Sequence[Utterance], group: Group) -> Iterator[tuple[int, Heard]]:
-    """The two likeliest pieces of every position of a group's turns, and the second one's share of both."""
+    """The two likeliest pieces of every position of a group's turns, the second one's share of both, and the words."""
     numbers, heard, lengths = group
     fill = model.encoder.global_cmvn.mean
     with torch.autocast(fill.device.type, dtype=torch.bfloat16, enabled=fill.is_cuda):
@@ -88,4 +88,5 @@ def _hear(model: ListenModel, corpus: Sequence[Utterance], group: Group) -> Iter
         turn, positions = corpus[number].turn, frames_of // 2
         assert turn is not None
         first, second = likeliest[row, :positions].T.tolist()
-        yield number, Heard(turn, first, second, doubt[row, :positions].tolist())
+        words = [] if model.search is None else model.search.words(pieces[row, :positions])
+        yield number, Heard(turn, first, second, doubt[row, :positions].tolist(), words)

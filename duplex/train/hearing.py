@@ -27,13 +27,15 @@ BLUR_MOST = 0.45  # with up to this weight: what an adapter is not sure of
 class Heard:
     """A user turn as the adapter wrote it, 80 ms a position.
 
-    first, second: the two likeliest pieces of every position [n]; doubt: the second one's weight beside the first [n].
+    first, second: the two likeliest pieces of every position [n]; doubt: the second one's weight beside the first [n];
+    words: the pieces that the word search found [m].
     """
 
     turn: Turn
     first: list[int]
     second: list[int]
     doubt: list[float]
+    words: list[int]
 
 
 class Mishearing:
@@ -79,9 +81,11 @@ def blurred(ids: Sequence[int], rng: random.Random) -> tuple[list[int], list[flo
     return second, doubt
 
 
-def pieces_said(heard: Sequence[int], said: Sequence[int], blank: int) -> list[int]:
-    """How many pieces of what was said [m] are over at every position of what was heard [n]."""
-    places = places_of_pieces(heard, blank)
+def pieces_said(heard: Sequence[int], said: Sequence[int], blank: int | None) -> list[int]:
+    """How many pieces of what was said [m] are over at every position of what was heard [n]; without a blank, these are
+    words that were searched for, a piece each.
+    """
+    places = range(len(heard)) if blank is None else places_of_pieces(heard, blank)
     over = [0] * len(heard)
     matcher = SequenceMatcher(None, [heard[at] for at in places], list(said), autojunk=False)
     for _, first, last, begin, end in matcher.get_opcodes():

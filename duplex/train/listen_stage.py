@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from duplex.model.adapter import Adapter, as_pieces, places_of_pieces
+from duplex.model.adapter import Adapter, as_pieces
 from duplex.model.encoder import SpeechEncoder
+from duplex.model.word_search import WordSearch
 from duplex.train.corpus import Utterance, again_and_again
 from duplex.train.ctc_stage import BLANK_ID, CHARACTER_WEIGHT, CtcHeads, characters, ctc_loss, pad_features
 from duplex.train.disguise import (
@@ -90,7 +91,12 @@ class SpokenBatch:
 
 
 class ListenModel(nn.Module):
-    """Encoder, CTC heads, adapter, prompt embeddings and state head around a frozen LLM (not a submodule)."""
+    """Encoder, CTC heads, adapter, prompt embeddings and state head around a frozen LLM (not a submodule).
+
+    search: finds the words that the LLM reads before a reply; None: it reads none.
+    """
+
+    search: WordSearch | None = None
 
     def __init__(self, encoder: SpeechEncoder, heads: CtcHeads, adapter: Adapter, llm: Any, audio_start: int) -> None:
         super().__init__()
@@ -187,7 +193,7 @@ class ListenModel(nn.Module):
         """
         device = adapted.device
         embedding = self.llm.get_input_embeddings()
-        likeliest = adapted[..., : self.adapter.dims.pieces].argmax(-1).tolist()
+        pieces = adapted[..., : self.adapter.dims.pieces].detach()
         adapted = as_pieces(adapted, embedding.weight.float())
         ids, targets, sources = [], [], []
         chunks: list[tuple[int, ...]] = []
@@ -202,9 +208,8 @@ class ListenModel(nn.Module):
                 chunks.append((index, first + last, last, label, interrupts))
             if item.reply is not None:
                 suffix, reply = list(writer.chat.suffix), writer.encode(item.reply)
-                words = places_of_pieces(likeliest[index][:positions], writer.blank)  # read again before the reply
-                source += [PROMPT_POSITIONS + at for at in words]
-                row += [*[0] * len(words), *suffix, *reply]
+                words = [] if self.search is None else self.search.words(pieces[index, :positions])
+                row += [*words, *suffix, *reply]
                 target += [IGNORED] * (len(words) + len(suffix) - 1) + [*reply, writer.chat.end_of_turn]
             ids.append(torch.tensor(row))
             targets.append(torch.tensor(target))

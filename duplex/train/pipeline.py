@@ -16,6 +16,7 @@ from duplex.model.checkpoint import SpeechSettings
 from duplex.model.lexicon import Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
+from duplex.model.word_search import NgramModel, WordSearch
 from duplex.train import codec_stage, ctc_stage, head_stage, listen_stage, speak_stage, text_llm
 from duplex.train.codec_stage import CodecTrainer
 from duplex.train.corpus import GrowingCorpus, Kind, build_corpus, load_corpus
@@ -32,6 +33,7 @@ from duplex.train.state_stage import state_items
 from duplex.train.text_llm import DialogueWriter, write_out_attention
 from duplex.train.tokenizer import copy_tokenizer
 from duplex.train.warm_start import WarmStart
+from duplex.train.word_model import model_of_users, search_entries
 from duplex.train.workers import in_processes
 
 NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it begins with
@@ -42,7 +44,8 @@ NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it b
     "ctc": ("data", "tokenizer"),  # and hears more of the users' corpus as it grows, like the next one
     "adapter": ("ctc",),
     "soup": ("adapter",),
-    "heard": ("soup", "text"),
+    "words": ("tokenizer",),
+    "heard": ("soup", "text", "words"),
     "state": ("heard", "users"),
     "head": ("state",),
     "agent": (),
@@ -88,6 +91,7 @@ class Pipeline:
         self.device = device
         self.workers = workers
         self.llm_folder = work / "llm"  # tokenizer, and the LLM of stage `text`
+        self.ngrams = work / "ngrams.safetensors"  # what people say
         self.heard_llm_folder = work / "heard" / "llm"  # the one that goes into the checkpoint
         self.warm = None if start_from is None else WarmStart(start_from)
 
@@ -101,6 +105,7 @@ class Pipeline:
             "ctc": self.ctc,
             "adapter": self.adapter,
             "soup": self.soup,
+            "words": self.words,
             "heard": self.heard,
             "state": self.state,
             "head": self.head,
@@ -217,9 +222,23 @@ class Pipeline:
             device=self.device, workers=self.workers,
         )  # fmt: skip
 
+    def words(self) -> None:
+        """The n-gram model of what people say: that of the checkpoint begun with, or one for the world's users."""
+        if self.ngrams.exists():
+            return
+        old = None if self.warm is None else self.warm.checkpoint.word_search
+        writer, vocabulary = DialogueWriter(tokenizer := self._tokenizer()), len(tokenizer)
+        model = (
+            old.model
+            if old is not None
+            else model_of_users(writer.encode, vocabulary, self.seed, self.preset.said_dialogues)
+        )
+        model.write(self.ngrams)
+
     def heard(self) -> None:
         """The text LLM again, now with what encoder and adapter make of the users' corpus as well."""
-        model, _ = self._ears("soup")
+        model, writer = self._ears("soup")
+        model.search = self._search(writer)
         corpus = load_corpus(self.corpus("asr"))
 
         def go_on(llm: Any) -> None:
@@ -313,7 +332,7 @@ class Pipeline:
         settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]
         export(
             listen, decoder, self._codec(), self.heard_llm_folder, settings, self.out,
-            blank_piece=writer.blank, eight_bit=self.preset.eight_bit,
+            word_search=self._search(writer), eight_bit=self.preset.eight_bit,
         )  # fmt: skip
 
     def _tokenizer(self) -> Any:
@@ -352,6 +371,7 @@ class Pipeline:
         the LLM of stage `heard`.
         """
         model, writer = self._around(*self._llm(self.heard_llm_folder), stage)
+        model.search = self._search(writer)
         if stage == "soup" and self.warm is None:
             model.begin_prompts()
         return model, writer
@@ -387,6 +407,11 @@ class Pipeline:
             path.with_suffix(".tmp").replace(path)
         lexicon = Lexicon.read(path)
         return replace(self.preset.decoder, symbols=lexicon.symbols), lexicon
+
+    def _search(self, writer: DialogueWriter) -> WordSearch:
+        if not self.ngrams.is_file():
+            raise FileNotFoundError(f"{self.ngrams} is missing: run the stage 'words' first")
+        return WordSearch(NgramModel.read(self.ngrams), search_entries(writer.blank))
 
     def _codec(self) -> CodecTrainer:
         codec = CodecTrainer(self.preset.codec, self.preset.codes)

@@ -57,6 +57,7 @@ class Preset:
     shard_clips: int = CLIPS_PER_SHARD
     adapter_kernel: int = 5
     word_dialogues: int = 40_000  # of the world that tokenizer and lexicon take its words from
+    said_dialogues: int = 300_000  # of the world whose words the n-gram model counts
     eight_bit: bool = True  # how the checkpoint's matrices are stored
     speech: dict[str, float] = field(default_factory=dict)  # entries of server.json
     voices: tuple[Voice, ...] = TRAIN_VOICES  # of the users
@@ -136,6 +137,7 @@ TINY_ON_GPU = replace(
     state_steps=replace(TINY.state_steps, steps=330, averaging=0.97),
     head_turns=9_000,
     calibration_turns=1_000,
+    said_dialogues=100_000,
     codec_steps=replace(TINY.codec_steps, steps=3500),
     codes_fixed_after=1200,
     decoder_steps=LoopOptions(steps=1400, learning_rate=2e-3, warmup=50, matrix_rate=0.02, averaging=0.99),
@@ -168,6 +170,7 @@ SMOKE = Preset(
     decoder_steps=LoopOptions(steps=4, learning_rate=1e-3),
     adapter_batch=4,
     word_dialogues=400,
+    said_dialogues=400,
     shard_clips=24,
     speech=TINY.speech,
     voices=voices_of("flite", "espeak"),
@@ -184,6 +187,7 @@ _LEAST_STEPS = {
     "decoder_steps": 1200,
 }
 _LEAST_HEAD_TURNS = 6000
+_LEAST_DIALOGUES = 40_000
 _LEAST_HOURS = {"agent_hours": 4.0, "split_turn_hours": 0.5, "event_hours": 0.3}  # less is known by heart
 
 
@@ -201,6 +205,7 @@ def shortened(preset: Preset, share: float) -> Preset:
     for name, hours in _LEAST_HOURS.items():
         asked = getattr(preset, name)
         changes[name] = max(asked * share, min(hours, asked))
+    changes["said_dialogues"] = max(round(preset.said_dialogues * share), min(_LEAST_DIALOGUES, preset.said_dialogues))
     changes["head_turns"] = max(round(preset.head_turns * share), min(_LEAST_HEAD_TURNS, preset.head_turns))
     ingredients = preset.soup_runs * preset.soup_steps.steps
     adapter_steps = replace(preset.adapter_steps, steps=preset.adapter_steps.steps + ingredients)

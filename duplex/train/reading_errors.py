@@ -24,10 +24,11 @@ from duplex.core.types import SamplingParams
 from duplex.engine.states import TorchReplyState
 from duplex.engine.steps import ReplyStep, StepFailure
 from duplex.engine.writing import TextWriter
-from duplex.model.adapter import as_pieces, places_of_pieces
+from duplex.model.adapter import as_pieces
 from duplex.model.checkpoint import DuplexModel, load_checkpoint
 from duplex.model.sampling import TextSampler
 from duplex.model.segmenter import TextSegmenter
+from duplex.model.word_search import Hypotheses
 from duplex.train.augment import add_at_snr, background
 from duplex.train.corpus import Utterance, load_corpus
 from duplex.train.ctc_stage import stream_features
@@ -65,21 +66,23 @@ def readings(model: DuplexModel, corpus: Sequence[Utterance], noise_db: float | 
         spoken, _ = model.adapter.split(model.adapter(model.encoder(features[None])))
         before = conversation_before(writer, utterance.context, rng, cut=False)
         read = as_pieces(spoken, model.llm.embed(range(model.llm.vocab_size)))[0]
-        likeliest = spoken[0, :, : model.adapter.dims.pieces].argmax(-1).tolist()
-        again = [] if model.blank_piece is None else places_of_pieces(likeliest, model.blank_piece)
-        reply = _reply(model, before, read, read[again])
-        heard = text_of_pieces(model, spoken[0, :, : model.adapter.dims.pieces])
+        pieces = spoken[:, :, : model.adapter.dims.pieces]
+        hypotheses = [] if model.word_search is None else model.word_search.advance([[]], pieces)[0]
+        heard = text_of_pieces(model, pieces[0])
+        if model.word_search is not None:
+            heard = model.llm.tokenizer.decode(model.word_search.best(hypotheses))
+        reply = _reply(model, before, read, hypotheses)
         yield Reading(utterance.text, utterance.voice, heard, reply, answer_is_right(utterance.turn, reply))
 
 
-def _reply(model: DuplexModel, before: Sequence[int], audio: torch.Tensor, words: torch.Tensor) -> str:
-    """The greedy reply to a user turn [positions, llm_dim] behind the tokens `before`; `words` of it are read again."""
+def _reply(model: DuplexModel, before: Sequence[int], audio: torch.Tensor, hypotheses: Hypotheses) -> str:
+    """The greedy reply to a user turn [positions, llm_dim] behind the tokens `before`; its words are read once more."""
     llm = model.llm
     embeds = torch.cat([llm.embed(before), model.prompt_embeddings, audio])
-    pool = llm.new_pool(1, len(embeds) + len(words) + len(model.chat.suffix) + LONGEST_REPLY)
+    pool = llm.new_pool(1, len(embeds) + len(audio) + len(model.chat.suffix) + LONGEST_REPLY)
     branch = pool.acquire()
     llm.forward(pool, [branch], [embeds])
-    branch.stream.words = words
+    branch.stream.hypotheses = hypotheses
     state = TorchReplyState(TextSampler(SamplingParams()), TextSegmenter(llm.tokenizer), LONGEST_REPLY)
     text = TextWriter(model, pool, None)
     while not state.finished:

@@ -39,6 +39,7 @@ PAUSED = 0.3  # of the spoken turns have a pause or two inside, of up to a secon
 HESITATION_SHARE = 0.4  # of them after one of
 RESTART_SHARE = 0.25  # of them say up to three words again
 REPEATED_PIECES = 0.06  # pieces that fill two positions, as an adapter writes some
+SEARCHED_AS_HEARD = 0.5  # of the made-up turns: the word search mends no slip
 TYPED_BEFORE = 0.25  # of the spoken dialogues have typed turns before the last
 BLOCK = 512  # dialogues of which batches are made,
 HEARD_BLOCK = 96  # and of those that were heard; before the first step all of them have to be heard
@@ -103,16 +104,12 @@ class Example:
 
 @dataclass(frozen=True)
 class _Stream:
-    """A spoken turn as 80 ms positions: the likeliest piece, the next one to come, the second likeliest, its weight."""
+    """Positions of a spoken turn: the likeliest piece, the next one to come, the second likeliest, its weight."""
 
     ids: Sequence[int]
     targets: Sequence[int]
     second: Sequence[int]
     doubt: Sequence[float]
-
-    def at(self, places: Sequence[int]) -> _Stream:
-        """These positions alone."""
-        return _Stream(*([column[at] for at in places] for column in (self.ids, self.targets, self.second, self.doubt)))  # type: ignore[arg-type]
 
 
 class DialogueWriter:
@@ -167,17 +164,30 @@ class DialogueWriter:
         ends = [*pieces, self.chat.end_of_turn]
         return ids, [ends[i] for i in following]
 
-    def _made_up(self, text: str, rng: random.Random) -> _Stream:
-        """A user turn as a recogniser might write it."""
+    def _made_up(self, text: str, rng: random.Random) -> tuple[_Stream, _Stream]:
+        """A user turn as a recogniser might write it, and the words that a search might find in it: as often what was
+        said as what was heard.
+        """
         ids, targets = self.stream(self.mishear(text, rng) if self.mishear else text, rng)
-        return _Stream(ids, targets, *blurred(ids, rng))
+        places = places_of_pieces(ids, self.blank)
+        heard = rng.random() < SEARCHED_AS_HEARD
+        words = self._words([ids[at] for at in places] if heard else self.encode(text), text)
+        return _Stream(ids, targets, *blurred(ids, rng)), words
 
-    def _as_heard(self, heard: Heard) -> _Stream:
-        """A user turn as the ears wrote it."""
-        said = self.encode(heard.turn.user)
-        ends = [*said, self.chat.end_of_turn]
-        targets = [ends[over] for over in pieces_said(heard.first, said, self.blank)]
-        return _Stream(heard.first, targets, heard.second, heard.doubt)
+    def _as_heard(self, heard: Heard) -> tuple[_Stream, _Stream]:
+        """A user turn as the ears wrote it, and the words found in it."""
+        targets = self._to_come(heard.first, heard.turn.user, self.blank)
+        return _Stream(heard.first, targets, heard.second, heard.doubt), self._words(heard.words, heard.turn.user)
+
+    def _words(self, pieces: Sequence[int], said: str) -> _Stream:
+        """A user turn as the word search found it."""
+        return _Stream(pieces, self._to_come(pieces, said, None), pieces, [0.0] * len(pieces))
+
+    def _to_come(self, heard: Sequence[int], said: str, blank: int | None) -> list[int]:
+        """The next piece to come of what was said, at every position of what was heard."""
+        pieces = self.encode(said)
+        ends = [*pieces, self.chat.end_of_turn]
+        return [ends[over] for over in pieces_said(heard, pieces, blank)]
 
     def write(
         self,
@@ -188,7 +198,7 @@ class DialogueWriter:
     ) -> Example:
         """A dialogue; `heard`: every turn as the ears wrote it, without them streams of spoken turns are made up.
 
-        Behind its stream the pieces of a spoken turn stand once more, as the server hands them on before a reply.
+        Behind its stream the words of a spoken turn stand once more, as the server hands them on before a reply.
         """
         done = Example([], [], [], [], [])
 
@@ -212,8 +222,7 @@ class DialogueWriter:
             add(self.chat.prefix)
             if spoken and not (typed_before and number + 1 < len(dialogue.turns)):
                 add([self.audio_start] * PROMPT_POSITIONS)
-                stream = self._as_heard(heard[number]) if heard else self._made_up(turn.user, rng)
-                for part in (stream, stream.at(places_of_pieces(stream.ids, self.blank))):
+                for part in self._as_heard(heard[number]) if heard else self._made_up(turn.user, rng):
                     add(part.ids, part.targets, 1, part.second, part.doubt)
             else:
                 pieces = self.encode(turn.user)

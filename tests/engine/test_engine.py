@@ -27,8 +27,10 @@ from duplex.engine.steps import (
 )
 from duplex.model.adapter import Adapter, places_of_pieces
 from duplex.model.caches import Branch
-from duplex.model.checkpoint_config import Refusal
+from duplex.model.checkpoint_config import Refusal, WordSearchEntries
+from duplex.model.word_search import WordSearch
 from duplex.session.store import SessionStore
+from duplex.train.word_model import ngram_model
 
 FIXTURES = Path(__file__).parent.parent / "data" / "fixtures"
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "tiny"
@@ -128,12 +130,19 @@ def test_cues_of_the_ears_are_added_to_the_state_heads_logits(engine, features):
     assert now.interruption == pytest.approx(taking / (1 + taking), rel=1e-3)
 
 
-def weighing_pieces(engine: TorchEngine, blank: int | None, max_length: int = 128) -> TorchEngine:
+def weighing_pieces(engine: TorchEngine, search: WordSearch | None, max_length: int = 128) -> TorchEngine:
     """The same ears and LLM around a random adapter of our kind."""
     torch.manual_seed(5)
     adapter = Adapter(replace(engine.model.adapter.dims, pieces=engine.llm.vocab_size)).eval().requires_grad_(False)
     adapter.to(engine.llm.dtype)
-    return TorchEngine(replace(engine.model, adapter=adapter, blank_piece=blank), slots=4, max_length=max_length)
+    return TorchEngine(replace(engine.model, adapter=adapter, word_search=search), slots=4, max_length=max_length)
+
+
+def any_words(engine: TorchEngine) -> WordSearch:
+    """A search that knows nothing of what people say and finds a piece wherever the last is none."""
+    pieces = engine.llm.vocab_size
+    entries = WordSearchEntries(blank_piece=pieces - 1, language_weight=0.0, piece_bonus=1.0)
+    return WordSearch(ngram_model([[1]], pieces), entries)
 
 
 def hear_turn(engine: TorchEngine, features: torch.Tensor, chunks: int) -> tuple[Branch, torch.Tensor]:
@@ -149,44 +158,47 @@ def hear_turn(engine: TorchEngine, features: torch.Tensor, chunks: int) -> tuple
     return branch, torch.cat(seen)[-2 * chunks :]
 
 
-def test_the_pieces_of_a_spoken_turn_are_read_again_before_the_reply(engine, features):
-    """All but blanks and repetitions, across chunks; as if the same had stood at the turn's end."""
-    once = weighing_pieces(engine, None)
+def test_the_words_of_a_spoken_turn_are_read_again_before_the_reply(engine, features):
+    """As found across chunks; as if the same had been typed at the turn's end."""
+    once, twice = weighing_pieces(engine, None), weighing_pieces(engine, search := any_words(engine))
     branch, read = hear_turn(once, features, 6)
-    pieces = [int((once.llm.embed(range(once.llm.vocab_size)) - row).norm(dim=1).argmin()) for row in read]
-    blank = pieces[3]
-    twice = weighing_pieces(engine, blank)
     again, same = hear_turn(twice, features, 6)
     torch.testing.assert_close(same, read)
-    kept = again.stream.words
-    assert 0 < len(kept) < len(read)
-    places = [at for at in range(len(read)) if any(torch.equal(read[at], row) for row in kept)]
-    torch.testing.assert_close(kept, read[places])
-    assert again.stream.last_piece >= 0
-    once.llm.forward(once.branches, [branch], [kept])
+    words = search.best(again.stream.hypotheses)
+    assert 0 < len(words) <= len(read)
+    once.llm.forward(once.branches, [branch], [once.llm.embed(words)])
     wanted, done = (
         e.reply([ReplyStep(b, e.new_reply_state(GREEDY), 8)])[0] for e, b in ((once, branch), (twice, again))
     )
     assert (done.tokens, done.length) == (wanted.tokens, wanted.length)
-    assert not again.stream.words.numel()  # and not a second time
+    assert not again.stream.hypotheses  # and not a second time
 
 
 def test_a_turn_that_goes_on_after_a_withdrawn_reply_keeps_its_words(engine, features):
-    twice = weighing_pieces(engine, engine.llm.vocab_size - 1)
+    twice = weighing_pieces(engine, search := any_words(engine))
     branch, _ = hear_turn(twice, features, 3)
     length, stream = branch.length, branch.stream.copy()
-    words = stream.words
+    words = search.best(stream.hypotheses)
     twice.reply([ReplyStep(branch, twice.new_reply_state(GREEDY), 4)])
     SessionStore(twice.branches).truncate(branch, length, stream)
     twice.listen([ListenStep(branch, features[3], False)])
     whole, _ = hear_turn(twice, features, 4)
-    torch.testing.assert_close(branch.stream.words, whole.stream.words)
-    assert len(branch.stream.words) > len(words) > 0
+    going_on = search.best(branch.stream.hypotheses)
+    assert going_on == search.best(whole.stream.hypotheses)
+    assert len(going_on) > len(words) > 0
 
 
-def test_only_what_begins_a_piece_is_read_again():
+def test_a_conversation_that_moves_keeps_its_words(engine, features):
+    twice = weighing_pieces(engine, search := any_words(engine))
+    branch, _ = hear_turn(twice, features, 3)
+    moved = twice.branches.restore(twice.branches.export(branch))
+    for each in (branch, moved):
+        twice.listen([ListenStep(each, features[3], False)])
+    assert search.best(moved.stream.hypotheses) == search.best(branch.stream.hypotheses) != []
+
+
+def test_only_what_begins_a_piece_counts_as_heard():
     assert places_of_pieces([0, 5, 5, 0, 5, 7, 7, 0], blank=0) == [1, 4, 5]
-    assert places_of_pieces([5, 5, 6], blank=0, before=5) == [2]
     assert places_of_pieces([5], blank=0) == [0]
     assert places_of_pieces([], blank=0) == []
 
@@ -195,9 +207,9 @@ def test_words_are_not_read_again_where_there_is_no_room_or_nothing_was_said(eng
     plain = weighing_pieces(engine, None)
     branch, _ = hear_turn(plain, features, 4)
     length = branch.length
-    cramped = weighing_pieces(engine, engine.llm.vocab_size - 1, length + len(engine.model.chat.suffix) + 2)
+    cramped = weighing_pieces(engine, any_words(engine), length + len(engine.model.chat.suffix) + 2)
     tight, _ = hear_turn(cramped, features, 4)
-    assert tight.stream.words.numel()
+    assert cramped.model.word_search.best(tight.stream.hypotheses)
     result = cramped.reply([ReplyStep(tight, cramped.new_reply_state(GREEDY), 1)])[0]
     assert result.length == length + len(engine.model.chat.suffix)
     typed = cramped.branches.acquire()

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -23,7 +24,7 @@ from duplex.core.errors import CheckpointError
 from duplex.model.adapter import Adapter
 from duplex.model.caches import StreamCaches
 from duplex.model.checkpoint import DuplexModel, load_checkpoint, save_checkpoint
-from duplex.model.checkpoint_config import Refusal, decoder_config
+from duplex.model.checkpoint_config import Refusal, WordSearchEntries, decoder_config
 from duplex.model.checkpoint_files import SCALE, on_eight_bit_grid
 from duplex.model.cmvn import read_cmvn, write_cmvn_json, write_cmvn_kaldi
 from duplex.model.codec import CodecEncoder, IstftDecoder, IstftDims
@@ -32,6 +33,8 @@ from duplex.model.lexicon import Lexicon
 from duplex.model.random_checkpoint import CHAT_TEMPLATE, FULL_7B, TINY, LlmDims, random_checkpoint
 from duplex.model.settings import SpeechSettings
 from duplex.model.speech_decoder import CODES_PER_SYMBOL, SpeechDecoder, SpeechDecoderDims
+from duplex.model.word_search import WordSearch
+from duplex.train.word_model import ngram_model
 from tests.model.conftest import CHECKPOINT, LLM
 
 PARTS = ("encoder", "adapter", "state_head", "speech_decoder", "codec")
@@ -144,12 +147,17 @@ def test_an_adapter_of_pieces_with_cues_and_a_class_for_interruptions_are_kept(
     model: DuplexModel, tmp_path: Path
 ) -> None:
     assert model.interruption_class is None
-    assert model.blank_piece is None
+    assert model.word_search is None
     vocabulary = model.llm.embedding.weight.shape[0]
     ours = Adapter(replace(model.adapter.dims, pieces=vocabulary, cues=4))
-    save(replace(model, adapter=ours), tmp_path, interruption_class=3, blank_piece=7)
+    entries = WordSearchEntries(blank_piece=7, language_weight=0.5, piece_bonus=1.0)
+    search = WordSearch(ngram_model([[1, 2], [2]], vocabulary), entries)
+    save(replace(model, adapter=ours), tmp_path, interruption_class=3, word_search=search)
     loaded = load_checkpoint(tmp_path, LLM)
-    assert (loaded.interruption_class, loaded.blank_piece) == (3, 7)
+    assert loaded.interruption_class == 3
+    assert loaded.word_search is not None
+    assert loaded.word_search.entries == entries
+    np.testing.assert_array_equal(loaded.word_search.model.piece, search.model.piece)
     assert (loaded.adapter.dims.pieces, loaded.adapter.dims.cues) == (vocabulary, 4)
     torch.testing.assert_close(loaded.adapter.project.weight, ours.project.weight, atol=1e-3, rtol=1e-2)
     save(replace(model, adapter=Adapter(replace(model.adapter.dims, pieces=vocabulary - 1))), tmp_path / "other")
@@ -368,6 +376,9 @@ def test_the_official_codec_encoder_and_task_embeddings_may_be_absent(copy: Path
     assert load_checkpoint(copy, LLM).codec_encoder is None
 
 
+SEARCH = {"blank_piece": 0, "language_weight": 0.5, "piece_bonus": 1.0}
+
+
 def damage_train(change: Callable[[Any], object]) -> Callable[[Path], object]:
     return lambda folder: edit_yaml(folder / "audiollm" / "train.yaml", change)
 
@@ -392,8 +403,9 @@ FILE_DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (damage_train(lambda t: t["model_conf"].update(cues=3)), r"3 cues are not one for each of 4 states"),
     (damage_train(lambda t: t["model_conf"].update(cues=4)), r"tensors? adpter\.cues\.0\.bias"),
     (damage_train(lambda t: t["model_conf"].update(interruption_class=2)), r"model_conf\.interruption_class"),
-    (damage_train(lambda t: t["model_conf"].update(blank_piece=-1)), r"model_conf\.blank_piece"),
-    (damage_train(lambda t: t["model_conf"].update(blank_piece=0)), r"blank_piece 0 is none of the 0 pieces"),
+    (damage_train(lambda t: t["model_conf"].update(word_search={})), r"word_search\.blank_piece"),
+    (damage_train(lambda t: t["model_conf"].update(word_search=SEARCH | {"language_weight": -1})), r"language_weight"),
+    (damage_train(lambda t: t["model_conf"].update(word_search=SEARCH)), r"ngrams\.safetensors is no n-gram model"),
     (damage_train(lambda t: t["model_conf"].update(refusal={"text": "No."})), r"refusal\.from_probability"),
     (
         damage_train(lambda t: t["model_conf"].update(refusal={"text": "No.", "from_probability": 1.5})),

@@ -67,3 +67,10 @@ def test_blurring_leaves_sure_positions_alone() -> None:
 def test_what_was_heard_is_laid_beside_what_was_said(heard: list[int], over: list[int]) -> None:
     """Said was 5, 6, 7; the blank is 0."""
     assert pieces_said(heard, [5, 6, 7], 0) == over
+
+
+def test_words_that_were_found_are_laid_beside_what_was_said() -> None:
+    """A piece each, so that one may stand twice."""
+    assert pieces_said([5, 6, 6, 7], [5, 6, 6, 7], None) == [1, 2, 3, 4]
+    assert pieces_said([5, 9, 7], [5, 6, 7], None) == [1, 2, 3]
+    assert pieces_said([], [5], None) == []

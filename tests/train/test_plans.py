@@ -130,23 +130,32 @@ def test_a_pause_holds_blanks_and_a_hesitation_that_nothing_predicts(monkeypatch
     assert whole > 40  # now and then a piece is misheard or lost
 
 
-def test_behind_its_stream_a_spoken_turns_pieces_stand_once_more() -> None:
-    """With their doubts and what is to come; typed turns stand alone."""
+def test_behind_its_stream_a_spoken_turns_words_stand_once_more() -> None:
+    """As they were said or as they were heard, with what is to come and without a doubt; typed turns stand alone."""
     writer = DialogueWriter(_Words())
     turn = Turn("what is the capital of france", "The capital of France is Paris.", "capital.france", (("paris",),))
+    said, found_as_said = writer.encode(turn.user), 0
     for seed in range(20):
         spoken, typed = (writer.write(Dialogue([turn]), random.Random(seed), speech=share) for share in (1.0, 0.0))
         users = [at for at, kind in enumerate(spoken.kinds) if kind == 1]
         heard = [spoken.ids[at] for at in users]
-        length = next(n for n in range(len(heard)) if len(places_of_pieces(heard[:n], writer.blank)) == len(heard) - n)
-        sources = [users[at] for at in places_of_pieces(heard[:length], writer.blank)]
-        for column in (spoken.ids, spoken.targets, spoken.second, spoken.doubt):
-            assert [column[at] for at in users[length:]] == [column[at] for at in sources]
+        behind = [len(heard) - len(said)]
+        behind += [n for n in range(len(heard)) if len(places_of_pieces(heard[:n], writer.blank)) == len(heard) - n]
+        length = next(
+            n for n in behind if heard[n:] in (said, [heard[at] for at in places_of_pieces(heard[:n], writer.blank)])
+        )
+        words = users[length:]
+        found_as_said += (as_said := heard[length:] == said)
+        if as_said:
+            assert [spoken.targets[at] for at in words] == [*said[1:], writer.chat.end_of_turn]
+        assert [spoken.second[at] for at in words] == heard[length:]
+        assert not any(spoken.doubt[at] for at in words)
         assert writer.audio_start not in typed.ids
         assert writer.decode([i for i, kind in zip(typed.ids, typed.kinds, strict=True) if kind == 1]).split() == (
             turn.user.split()
         )
         assert not any(typed.doubt)
+    assert 10 <= found_as_said <= 20
 
 
 def test_a_restart_says_whole_words_again(monkeypatch) -> None:

@@ -32,7 +32,7 @@ from duplex.core.types import SamplingParams
 from duplex.core.words import plain_words
 from duplex.engine.engine import TorchEngine
 from duplex.engine.offline import Conversation
-from duplex.model.adapter import Adapter, AdapterDims, as_pieces, places_of_pieces
+from duplex.model.adapter import Adapter, AdapterDims, as_pieces
 from duplex.model.checkpoint import load_checkpoint
 from duplex.model.checkpoint_config import decoder_config
 from duplex.model.codec import GeneratorDims, IstftDims
@@ -40,6 +40,7 @@ from duplex.model.encoder import EncoderDims
 from duplex.model.lexicon import BYTES, Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
+from duplex.model.word_search import NgramModel
 from duplex.train import barge_in, codec_stage, ctc_stage, hearing_errors, reading_errors, speak_stage
 from duplex.train.calibration import calibration, calibration_error
 from duplex.train.cli import keep_length, main
@@ -224,6 +225,7 @@ def test_a_shortened_preset_keeps_sizes_and_rates():
     assert shortest.codec_steps.steps > shortest.codes_fixed_after > OPEN_STEPS
     assert shortest.ctc_steps.steps > shortest.character_steps > 100
     assert shortest.adapter_steps.warmup <= shortest.adapter_steps.steps
+    assert shortest.said_dialogues == short.said_dialogues < tiny.said_dialogues
     smoke = PRESETS["smoke"]
     assert shortened(smoke, 0.5).codec_steps.steps <= smoke.codec_steps.steps
 
@@ -613,6 +615,24 @@ def test_workers_make_what_is_learned_from(trained, tmp_path):
         assert steps_done(tmp_path / "work" / folder) == count
 
 
+def test_the_words_of_users_are_counted_once(trained, tmp_path):
+    """Those of the checkpoint begun with are taken over; a search without any is an error that names the stage."""
+    work, out = trained
+    kept = NgramModel.read(work / "ngrams.safetensors")
+    assert kept.boundary == len(load_tokenizer(work / "llm"))
+    (tmp_path / "work").mkdir()
+    shutil.copytree(work / "llm", tmp_path / "work" / "llm")
+    warm = Pipeline(replace(PRESETS["smoke"], said_dialogues=2), tmp_path / "work", out, 1, "cpu", start_from=out)
+    writer = DialogueWriter(load_tokenizer(work / "llm"))
+    with pytest.raises(FileNotFoundError, match="run the stage 'words' first"):
+        warm._search(writer)
+    warm.run("words")
+    np.testing.assert_array_equal(warm._search(writer).model.piece, kept.piece)
+    text = next(clip.text for clip in load_corpus(work / "corpus" / "asr") if clip.turn is not None)
+    assert kept.log_probability(writer.encode(text)) > kept.log_probability(writer.encode(text)[::-1])
+    np.testing.assert_array_equal(load_checkpoint(out, None).word_search.model.piece, kept.piece)
+
+
 def test_the_ears_words_are_counted_by_voice(trained, capsys):
     work, out = trained
     assert hearing_errors.main([str(work / "corpus" / "asr_test"), "--checkpoint", str(out), "--count", "6"]) == 0
@@ -797,7 +817,7 @@ def test_timed_items_are_judged_chunk_by_chunk(trained):
 
 @torch.inference_mode()
 def test_in_training_a_turns_words_are_read_again_before_the_reply(trained):
-    """The LLM thinks of the reply as if the positions that begin a piece stood a second time at the turn's end."""
+    """The LLM thinks of the reply as if the words that the search finds stood at the turn's end."""
     work, out = trained
     model, writer = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("head")
     model.eval()
@@ -809,13 +829,12 @@ def test_in_training_a_turns_words_are_read_again_before_the_reply(trained):
     adapted = 9 * torch.randn(2, 6, model.adapter.dims.pieces + model.prompt_embeddings.shape[1], generator=generator)
     hidden, wanted, chunks = model.think(items, writer, adapted, [12, 8])
     read = as_pieces(adapted[0], model.llm.get_input_embeddings().weight)
-    likeliest = adapted[0, :, : model.adapter.dims.pieces].argmax(-1).tolist()
+    words = model.search.words(adapted[0, :, : model.adapter.dims.pieces])
+    assert words
     reply = writer.encode("Yes.")
     embedding = model.llm.get_input_embeddings()
-    ends = [embedding(torch.tensor(ids)) for ids in (writer.chat.prefix, [*writer.chat.suffix, *reply])]
-    whole = torch.cat(
-        [ends[0], model.prompt_embeddings, read, read[places_of_pieces(likeliest, writer.blank)], ends[1]]
-    )
+    ends = [embedding(torch.tensor(ids)) for ids in (writer.chat.prefix, words, [*writer.chat.suffix, *reply])]
+    whole = torch.cat([ends[0], model.prompt_embeddings, read, *ends[1:]])
     alone = model.llm.model(inputs_embeds=whole[None]).last_hidden_state[0]
     torch.testing.assert_close(hidden[0, : len(whole)], alone, rtol=1e-3, atol=1e-4)
     last = len(whole) - len(reply) - 1
@@ -844,7 +863,7 @@ def test_a_checkpoint_is_judged_on_timed_turns(trained):
     asked = wanted != -100
     respond = logits[asked, :3].softmax(-1)[:, 1]
     assert figures["respond_calibration_error"] == pytest.approx(
-        calibration_error(respond, wanted[asked] == 1), abs=2e-3
+        calibration_error(respond, wanted[asked] == 1), abs=1e-2
     )
 
 
@@ -1146,8 +1165,8 @@ def test_the_llm_goes_on_with_what_the_ears_make_of_the_corpus(trained):
     examples = list(heard_examples(writer, dialogues, 3))
     written = sum(kind == 1 for example in examples for kind in example.kinds)
     turns_heard = [heard for dialogue in dialogues for heard in dialogue]
-    again = [[heard.first[at] for at in places_of_pieces(heard.first, writer.blank)] for heard in turns_heard]
-    assert written == sum(map(len, (*(heard.first for heard in turns_heard), *again)))
+    assert written == sum(len(heard.first) + len(heard.words) for heard in turns_heard)
+    assert any(heard.words for heard in turns_heard)
     assert all(kind == 1 for e in examples for kind, doubt in zip(e.kinds, e.doubt, strict=True) if doubt)
     ids, targets, kinds, second, doubt = next(batches(iter(examples), 2000, 1, 96))
     assert ids.shape == targets.shape == kinds.shape == second.shape == doubt.shape
