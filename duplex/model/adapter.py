@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -142,11 +142,6 @@ def as_pieces(adapted: Tensor, table: Tensor) -> Tensor:
     """
     logits, rest = adapted[..., : len(table)], adapted[..., len(table) :]
     return torch.softmax(logits.float(), dim=-1).to(table.dtype) @ table + rest.to(table.dtype)
-
-
-def places_of_pieces(likeliest: Sequence[int], blank: int) -> list[int]:
-    """Where in a stream of positions a piece begins, by CTC's rule: what is no blank and not the one before it."""
-    return [at for at, piece in enumerate(likeliest) if piece != blank and (not at or piece != likeliest[at - 1])]
 
 
 def _norm(kind: str, width: int) -> nn.Module:

@@ -18,7 +18,7 @@ NOTHING = torch.empty(0)  # in place of keys or values; tensors are replaced, ne
 
 @dataclass
 class StreamCaches:
-    """What the encoder and adapter carry between chunks of one user turn.
+    """What encoder, adapter and word search carry between chunks of one user turn.
 
     encoder_k, encoder_v: [blocks, 1, heads, frames, head_dim], frames <= left_chunks * chunk; empty at first.
     adapter: cached inputs per convolution [1, channels, kernel - 1], the strided one first (fixture quirk 5).
@@ -150,6 +150,9 @@ class BranchPool:
     def restore(self, exported: bytes) -> Branch:
         """A new branch from `export`. Raises CapacityError, BranchOverflowError, or ValueError on other shapes."""
         state = torch.load(io.BytesIO(exported), weights_only=True, map_location=self.k.device)
+        needed = {"k", "v", "length", *(entry.name for entry in fields(StreamCaches))}
+        if lacking := needed - state.keys():
+            raise ValueError(f"the exported branch lacks {', '.join(sorted(lacking))}")
         if len(state["k"]) != len(self.k):
             raise ValueError(f"the exported branch has {len(state['k'])} layers, this pool {len(self.k)}")
         branch = self.acquire()

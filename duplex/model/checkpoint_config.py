@@ -71,13 +71,13 @@ class Refusal(_Entries):
 class WordSearchEntries(_Entries):
     """model_conf.word_search: how a spoken turn's words are found with the n-gram model beside train.yaml.
 
-    blank_piece: the adapter's piece where nothing is said. language_weight: of the n-gram model's log probabilities beside
-    the ears', and piece_bonus: what every piece gains, as longer texts are less likely to that model.
+    blank_piece: the adapter's piece where nothing is said. lm_weight: of the n-gram model's log probabilities beside
+    the ears', and insertion_bonus: what every piece gains, as longer texts are less likely to that model.
     """
 
     blank_piece: NonNegativeInt
-    language_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    piece_bonus: Annotated[float, Field(allow_inf_nan=False)]
+    lm_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    insertion_bonus: Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ModelConf(_Entries):

@@ -25,7 +25,7 @@ from duplex.model.checkpoint_config import WordSearchEntries
 from duplex.model.checkpoint_files import write_safetensors
 from duplex.model.cpu_kernels import kernel
 
-WIDTH = 16  # texts that are kept,
+BEAM_WIDTH = 16  # texts that are kept,
 CANDIDATES = 12  # and pieces that each may go on with
 _NEVER = -1e30  # a log probability of nothing
 _NEGLIGIBLE = -12.0  # a piece of less than this log probability is not tried
@@ -37,7 +37,8 @@ Bools = npt.NDArray[np.bool_]
 Hypotheses = list[Tensor]
 """The texts that a turn may have been so far, the best first: their pieces [texts, longest] and lengths [texts], int32;
 log probability where the last position was blank, where it was the last piece, and of the text by the n-gram model with
-the bonus, float64 [texts, 3]; state of that model, int32 [texts]; int64 hashes of the pieces [texts]. Empty: nothing yet.
+the bonus, float64 [texts, 3]; state of that model, int32 [texts]; int64 hashes of the pieces [texts]. All on the
+CPU. Empty: nothing yet.
 """
 
 
@@ -46,7 +47,7 @@ class NgramModel:
 
     States lie in the order of their lengths, those of one length in that of their pieces; state 0 knows nothing. Entries
     of state s are `first[s]:first[s + 1]`, by piece. What ends a text is the boundary, the number after the last piece; what
-    begins one is the state of the boundary alone.
+    begins one is the state of the boundary alone. Log probabilities are those to be used, whatever smoothed them.
     first: [states + 1]; piece, goes_on (whether state and piece together are a state), log_prob: [entries]; back_off, the log
     weight of the state without its first piece: [states], that of state 0 is the log probability of any other piece.
     """
@@ -59,9 +60,10 @@ class NgramModel:
 
     def write(self, path: Path) -> None:
         """Save as safetensors, log probabilities in 16 bits."""
+        entries = np.diff(self.first)
         stored = {
-            "entries": np.diff(self.first).astype(np.uint16),
-            "piece": self.piece.astype(np.uint16),
+            "entries": entries.astype(np.min_scalar_type(entries.max())),
+            "piece": self.piece.astype(np.min_scalar_type(self.boundary)),
             "goes_on": self.goes_on,
             "log_prob": self.log_prob.astype(np.float16),
             "back_off": self.back_off.astype(np.float16),
@@ -73,14 +75,22 @@ class NgramModel:
         """Read what `write` wrote. Raises CheckpointError where it is missing or does not fit together."""
         try:
             stored = {name: tensor.numpy() for name, tensor in load_file(path).items()}
-            first = np.cumsum([0, *stored["entries"]], dtype=np.int32)
-            piece, goes_on = stored["piece"].astype(np.int32), stored["goes_on"].astype(np.bool_)
-            log_prob, back_off = (stored[name].astype(np.float32) for name in ("log_prob", "back_off"))
-        except (OSError, SafetensorError, KeyError) as error:
+            arrays = [stored[name] for name in ("entries", "piece", "goes_on", "log_prob", "back_off")]
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is no n-gram model that can be read: {error}") from error
-        if not _fits_together(first, piece, goes_on, log_prob, back_off):
+        if [(array.ndim, array.dtype.kind) for array in arrays] != [(1, kind) for kind in "uubff"]:
+            raise CheckpointError(f"{path} is no n-gram model that can be read: its arrays are of other types")
+        entries, piece, goes_on, log_prob, back_off = arrays
+        first = np.concatenate([[0], np.cumsum(entries, dtype=np.int64)])
+        if not _fits_together(first, piece := piece.astype(np.int64), goes_on, log_prob, back_off):
             raise CheckpointError(f"{path}: the arrays of the n-gram model do not fit together")
-        return cls(first, piece, goes_on, log_prob, back_off)
+        return cls(
+            first.astype(np.int32),
+            piece.astype(np.int32),
+            goes_on,
+            log_prob.astype(np.float32),
+            back_off.astype(np.float32),
+        )
 
     @property
     def boundary(self) -> int:
@@ -106,7 +116,7 @@ class NgramModel:
         return self.first, self.piece, self.log_prob, self._following, self._shorter, self.back_off
 
 
-def _fits_together(first: Ints, piece: Ints, goes_on: Bools, log_prob: Floats, back_off: Floats) -> bool:
+def _fits_together(first: Any, piece: Any, goes_on: Bools, log_prob: Any, back_off: Any) -> bool:
     """Whether the arrays can be those of an NgramModel."""
     states = len(back_off)
     if (
@@ -114,6 +124,8 @@ def _fits_together(first: Ints, piece: Ints, goes_on: Bools, log_prob: Floats, b
         or len(first) != states + 1
         or goes_on.sum() != states - 1
     ):
+        return False
+    if not all(np.isfinite(logs).all() and (logs <= 0).all() for logs in (log_prob, back_off)):
         return False
     of_state = np.repeat(np.arange(states), np.diff(first))
     rising = (np.diff(piece) > 0) | (np.diff(of_state) > 0)
@@ -141,29 +153,28 @@ class WordSearch:
         if model.boundary != pieces:
             raise CheckpointError(f"{path} is a model of {model.boundary} pieces, the adapter writes {pieces}")
         search = cls(model, entries)
-        search.words(torch.zeros(1, pieces))  # compiles the kernels now, not in somebody's first turn
+        search.words(torch.zeros(1, 1, pieces), [1])  # compiles the kernels now, not in somebody's first turn
         return search
 
     def advance(self, turns: Sequence[Hypotheses], pieces: Tensor) -> list[Hypotheses]:
         """Every turn a few positions further: pieces [turns, positions, pieces] are the adapter's logits."""
-        likeliest = pieces.float().log_softmax(-1).topk(min(CANDIDATES, pieces.shape[-1]))
-        ids, logs = likeliest.indices.cpu().numpy(), likeliest.values.cpu().numpy()
-        return [self._advance(turn or self._begun(), *row) for turn, *row in zip(turns, ids, logs, strict=True)]
+        return [self._advance(turn, *row) for turn, *row in zip(turns, *_likeliest(pieces), strict=True)]
 
     def best(self, hypotheses: Hypotheses) -> list[int]:
         """The likeliest text, if the turn ends here."""
         if not hypotheses:
             return []
-        pieces, lengths, scores, states, _ = (tensor.numpy(force=True) for tensor in hypotheses)
+        pieces, lengths, scores, states, _ = self._arrays(hypotheses)
         ends = [_score(state, self.model.boundary, *self.model.arrays)[0] for state in states]
-        heard = np.logaddexp(scores[:, 0], scores[:, 1]) + scores[:, 2] + self.entries.language_weight * np.array(ends)
+        heard = np.logaddexp(scores[:, 0], scores[:, 1]) + scores[:, 2] + self.entries.lm_weight * np.array(ends)
         found = int(heard.argmax())
         text: list[int] = pieces[found, : lengths[found]].tolist()
         return text
 
-    def words(self, pieces: Tensor) -> list[int]:
-        """The likeliest text of a whole turn: logits [positions, pieces]."""
-        return self.best(self.advance([[]], pieces[None])[0])
+    def words(self, pieces: Tensor, lengths: Sequence[int]) -> list[list[int]]:
+        """The likeliest texts of whole turns: logits [turns, positions, pieces], of which so many positions are each's."""
+        rows = zip(*_likeliest(pieces), lengths, strict=True)
+        return [self.best(self._advance([], ids[:length], logs[:length])) for ids, logs, length in rows]
 
     def _begun(self) -> Hypotheses:
         return [
@@ -175,10 +186,22 @@ class WordSearch:
         ]
 
     def _advance(self, turn: Hypotheses, ids: npt.NDArray[np.int64], logs: Floats) -> Hypotheses:
-        known = [tensor.numpy(force=True) for tensor in turn]
-        e = self.entries
-        further = _advance(ids, logs, e.blank_piece, e.language_weight, e.piece_bonus, *known, *self.model.arrays)
+        known, e = self._arrays(turn or self._begun()), self.entries
+        further = _advance(ids, logs, e.blank_piece, e.lm_weight, e.insertion_bonus, *known, *self.model.arrays)
         return [torch.from_numpy(array) for array in further]
+
+    def _arrays(self, hypotheses: Hypotheses) -> list[npt.NDArray[Any]]:
+        """Hypotheses as the kernels take them. Raises ValueError where they are those of a search with another model."""
+        arrays = [tensor.numpy(force=True) for tensor in hypotheses]
+        if arrays[3].max() >= len(self.model.back_off):
+            raise ValueError("the words of this turn were searched for with another n-gram model")
+        return arrays
+
+
+def _likeliest(pieces: Tensor) -> tuple[npt.NDArray[np.int64], Floats]:
+    """The likeliest pieces and their log probabilities, both [..., candidates], of logits [..., pieces]."""
+    likeliest = pieces.float().log_softmax(-1).topk(min(CANDIDATES, pieces.shape[-1]))
+    return likeliest.indices.cpu().numpy(), likeliest.values.cpu().numpy()
 
 
 @kernel
@@ -291,7 +314,7 @@ def _advance(
         total = np.empty(found, np.float64)
         for text in range(found):
             total[text] = -(_either(new_scores[text, 0], new_scores[text, 1]) + new_scores[text, 2])
-        kept = np.argsort(total)[: min(found, WIDTH)]
+        kept = np.argsort(total)[: min(found, BEAM_WIDTH)]
         longest = 0
         for text in kept:
             longest = max(longest, lengths[source[text]] + (1 if added[text] >= 0 else 0))

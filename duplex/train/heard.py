@@ -84,9 +84,10 @@ def _hear(model: ListenModel, corpus: Sequence[Utterance], group: Group) -> Iter
         pieces = model.adapter(frames)[..., : model.adapter.dims.pieces].float()
     weights, likeliest = (both.cpu() for both in pieces.softmax(-1).topk(2))
     doubt = weights[..., 1] / weights.sum(-1)
-    for row, (number, frames_of) in enumerate(zip(numbers, lengths, strict=True)):
-        turn, positions = corpus[number].turn, frames_of // 2
+    positions_of = [frames // 2 for frames in lengths]
+    words = [[]] * len(numbers) if model.search is None else model.search.words(pieces, positions_of)
+    for row, (number, positions) in enumerate(zip(numbers, positions_of, strict=True)):
+        turn = corpus[number].turn
         assert turn is not None
         first, second = likeliest[row, :positions].T.tolist()
-        words = [] if model.search is None else model.search.words(pieces[row, :positions])
-        yield number, Heard(turn, first, second, doubt[row, :positions].tolist(), words)
+        yield number, Heard(turn, first, second, doubt[row, :positions].tolist(), words[row])

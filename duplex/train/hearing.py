@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 
-from duplex.model.adapter import places_of_pieces
 from duplex.train.world import Turn, sample_dialogue
 from duplex.train.world.numbers import NUMBER_WORDS
 from duplex.train.world.phrasing import core_text
@@ -79,6 +78,11 @@ def blurred(ids: Sequence[int], rng: random.Random) -> tuple[list[int], list[flo
         if rng.random() < BLURRED_SHARE:
             second[at], doubt[at] = rng.choice(ids), rng.random() * BLUR_MOST
     return second, doubt
+
+
+def places_of_pieces(likeliest: Sequence[int], blank: int) -> list[int]:
+    """Where in a stream of positions a piece begins, by CTC's rule: what is no blank and not the one before it."""
+    return [at for at, piece in enumerate(likeliest) if piece != blank and (not at or piece != likeliest[at - 1])]
 
 
 def pieces_said(heard: Sequence[int], said: Sequence[int], blank: int | None) -> list[int]:

@@ -10,7 +10,6 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from duplex.model.checkpoint import DuplexModel, load_checkpoint
 from duplex.train.augment import add_at_snr, background
 from duplex.train.corpus import Utterance, load_corpus
 from duplex.train.ctc_stage import stream_features
+from duplex.train.hearing import places_of_pieces
 from duplex.train.tokenizer import BLANK
 
 LEAD_SAMPLES, TAIL_SAMPLES = 3200, 6400  # of silence around an utterance, at 16 kHz
@@ -38,7 +38,8 @@ def heard_text(model: DuplexModel, pcm: np.ndarray) -> str:
 def text_of_pieces(model: DuplexModel, pieces: Tensor) -> str:
     """The likeliest text of logits [positions, pieces]."""
     [blank] = model.llm.encode(BLANK)
-    text: str = model.llm.tokenizer.decode([i for i, _ in groupby(pieces.argmax(-1).tolist()) if i != blank])
+    likeliest = pieces.argmax(-1).tolist()
+    text: str = model.llm.tokenizer.decode([likeliest[at] for at in places_of_pieces(likeliest, blank)])
     return text
 
 

@@ -193,7 +193,7 @@ class ListenModel(nn.Module):
         """
         device = adapted.device
         embedding = self.llm.get_input_embeddings()
-        pieces = adapted[..., : self.adapter.dims.pieces].detach()
+        words = self._words(batch, adapted, lengths)
         adapted = as_pieces(adapted, embedding.weight.float())
         ids, targets, sources = [], [], []
         chunks: list[tuple[int, ...]] = []
@@ -208,9 +208,8 @@ class ListenModel(nn.Module):
                 chunks.append((index, first + last, last, label, interrupts))
             if item.reply is not None:
                 suffix, reply = list(writer.chat.suffix), writer.encode(item.reply)
-                words = [] if self.search is None else self.search.words(pieces[index, :positions])
-                row += [*words, *suffix, *reply]
-                target += [IGNORED] * (len(words) + len(suffix) - 1) + [*reply, writer.chat.end_of_turn]
+                row += [*words[index], *suffix, *reply]  # read again before the reply
+                target += [IGNORED] * (len(words[index]) + len(suffix) - 1) + [*reply, writer.chat.end_of_turn]
             ids.append(torch.tensor(row))
             targets.append(torch.tensor(target))
             sources.append(torch.tensor(source + [OWN] * (len(row) - len(source))))
@@ -222,6 +221,13 @@ class ListenModel(nn.Module):
         wanted = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(device)
         hidden = self.llm.model(inputs_embeds=embeds, use_cache=False).last_hidden_state
         return hidden, wanted, torch.tensor(chunks, device=device, dtype=torch.long).reshape(-1, 5)
+
+    def _words(self, batch: Sequence[Spoken], adapted: Tensor, lengths: list[int]) -> list[list[int]]:
+        """What the search finds in each turn that is replied to."""
+        if self.search is None:
+            return [[] for _ in batch]
+        positions = [length // 2 if item.reply is not None else 0 for item, length in zip(batch, lengths, strict=True)]
+        return self.search.words(adapted[..., : self.adapter.dims.pieces].detach(), positions)
 
     def _state_logits(self, hidden: Tensor, cues: Tensor, chunks: Tensor) -> Tensor:
         """Logits [chunks, 4] of the state head on the LLM's hidden states, with the adapter's cues if it has some."""

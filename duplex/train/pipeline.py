@@ -16,7 +16,7 @@ from duplex.model.checkpoint import SpeechSettings
 from duplex.model.lexicon import Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
-from duplex.model.word_search import NgramModel, WordSearch
+from duplex.model.word_search import WordSearch
 from duplex.train import codec_stage, ctc_stage, head_stage, listen_stage, speak_stage, text_llm
 from duplex.train.codec_stage import CodecTrainer
 from duplex.train.corpus import GrowingCorpus, Kind, build_corpus, load_corpus
@@ -223,16 +223,11 @@ class Pipeline:
         )  # fmt: skip
 
     def words(self) -> None:
-        """The n-gram model of what people say: that of the checkpoint begun with, or one for the world's users."""
+        """The n-gram model of what the world's users say."""
         if self.ngrams.exists():
             return
-        old = None if self.warm is None else self.warm.checkpoint.word_search
         writer, vocabulary = DialogueWriter(tokenizer := self._tokenizer()), len(tokenizer)
-        model = (
-            old.model
-            if old is not None
-            else model_of_users(writer.encode, vocabulary, self.seed, self.preset.said_dialogues)
-        )
+        model = model_of_users(writer.encode, vocabulary, self.seed, self.preset.said_dialogues)
         model.write(self.ngrams)
 
     def heard(self) -> None:
@@ -411,7 +406,7 @@ class Pipeline:
     def _search(self, writer: DialogueWriter) -> WordSearch:
         if not self.ngrams.is_file():
             raise FileNotFoundError(f"{self.ngrams} is missing: run the stage 'words' first")
-        return WordSearch(NgramModel.read(self.ngrams), search_entries(writer.blank))
+        return WordSearch.load(self.ngrams, search_entries(writer.blank), len(self._tokenizer()))
 
     def _codec(self) -> CodecTrainer:
         codec = CodecTrainer(self.preset.codec, self.preset.codes)

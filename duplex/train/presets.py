@@ -192,7 +192,8 @@ _LEAST_HOURS = {"agent_hours": 4.0, "split_turn_hours": 0.5, "event_hours": 0.3}
 
 
 def shortened(preset: Preset, share: float) -> Preset:
-    """The same sizes and rates with a share of the hours, steps and timed turns; what is evaluated on stays as much.
+    """The same sizes and rates with a share of the hours, steps, timed turns and counted dialogues; what is evaluated on
+    stays as much.
 
     Some stages keep as many steps as they need to come in. No soup is made of a short training: one run of `adapter` has
     all the steps of its ingredients. Raises ConfigError unless 0 < share <= 1.

@@ -43,11 +43,14 @@ LONGEST_REPLY = 48  # tokens
 
 @dataclass(frozen=True)
 class Reading:
-    """One recording: what was said, what was heard of it, the reply, and whether that was right."""
+    """One recording: what was said, what the ears heard of it, the words found in that, the reply, and whether that was
+    right.
+    """
 
     said: str
     voice: str
     heard: str
+    found: str
     reply: str
     right: bool
 
@@ -69,10 +72,9 @@ def readings(model: DuplexModel, corpus: Sequence[Utterance], noise_db: float | 
         pieces = spoken[:, :, : model.adapter.dims.pieces]
         hypotheses = [] if model.word_search is None else model.word_search.advance([[]], pieces)[0]
         heard = text_of_pieces(model, pieces[0])
-        if model.word_search is not None:
-            heard = model.llm.tokenizer.decode(model.word_search.best(hypotheses))
+        found = heard if model.word_search is None else model.llm.tokenizer.decode(model.word_search.best(hypotheses))
         reply = _reply(model, before, read, hypotheses)
-        yield Reading(utterance.text, utterance.voice, heard, reply, answer_is_right(utterance.turn, reply))
+        yield Reading(utterance.text, utterance.voice, heard, found, reply, answer_is_right(utterance.turn, reply))
 
 
 def _reply(model: DuplexModel, before: Sequence[int], audio: torch.Tensor, hypotheses: Hypotheses) -> str:
@@ -139,10 +141,11 @@ def main(arguments: list[str] | None = None) -> int:
     done = list(readings(model, chosen, options.noise, options.seed))
     for one in done:
         if options.list and not one.right:
-            print(f"{one.voice}: {one.said!r} heard as {one.heard!r}: {one.reply}")
-    whole = [one for one in done if one.heard == one.said]
+            print(f"{one.voice}: {one.said!r} heard as {one.found!r}: {one.reply}")
+    whole = [one for one in done if one.found == one.said]
     print(f"right                   {sum(one.right for one in done) / len(done):.3f} of {len(done)} turns")
-    print(f"heard to the letter     {len(whole) / len(done):.3f}")
+    print(f"heard to the letter     {sum(one.heard == one.said for one in done) / len(done):.3f}")
+    print(f"with the word search    {len(whole) / len(done):.3f}")
     print(f"of these answered wrong {sum(not one.right for one in whole) / max(1, len(whole)):.3f}")
     return 0
 

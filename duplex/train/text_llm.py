@@ -21,10 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from duplex.model.adapter import places_of_pieces
 from duplex.model.chat import ChatFormat
 from duplex.model.llm import load_tokenizer
-from duplex.train.hearing import Heard, Mishearing, blurred, pieces_said
+from duplex.train.hearing import Heard, Mishearing, blurred, pieces_said, places_of_pieces
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
 from duplex.train.tokenizer import AUDIO_START, BLANK, ROLE, SPECIALS, WORD_START, make_tokenizer
 from duplex.train.workers import in_processes

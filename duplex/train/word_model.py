@@ -1,7 +1,7 @@
-"""The n-gram model of what people say: counted over the users' turns of many dialogues (Witten and Bell 1991).
+"""The n-gram model of what people say, counted over the users' turns of many dialogues (Witten and Bell 1991).
 
-Of every context each piece has its count's share, and the contexts' own number of different pieces is the weight of what
-is said after one piece less: new words are likely where many different ones have come.
+P(w | h) = (c(h, w) + t(h) P(w | h')) / (c(h) + t(h)): c counts, t(h) is how many different pieces came after the context h,
+h' is h without its first piece. New words are likely where many different ones have come.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from duplex.model.word_search import NgramModel
 from duplex.train.world import sample_dialogue
 
 ORDER = 4  # pieces, the last one included
-LANGUAGE_WEIGHT = 0.5  # beside the ears',
-PIECE_BONUS = 3.0  # for every piece
+LM_WEIGHT = 0.5  # beside the ears',
+INSERTION_BONUS = 3.0  # for every piece
 
 Pieces = tuple[int, ...]
 
 
 def search_entries(blank_piece: int) -> WordSearchEntries:
     """How words are searched for with the model of users."""
-    return WordSearchEntries(blank_piece=blank_piece, language_weight=LANGUAGE_WEIGHT, piece_bonus=PIECE_BONUS)
+    return WordSearchEntries(blank_piece=blank_piece, lm_weight=LM_WEIGHT, insertion_bonus=INSERTION_BONUS)
 
 
 def model_of_users(encode: Callable[[str], Sequence[int]], vocabulary: int, seed: int, dialogues: int) -> NgramModel:

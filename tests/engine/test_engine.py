@@ -25,7 +25,7 @@ from duplex.engine.steps import (
     SpeakStep,
     StepFailure,
 )
-from duplex.model.adapter import Adapter, places_of_pieces
+from duplex.model.adapter import Adapter
 from duplex.model.caches import Branch
 from duplex.model.checkpoint_config import Refusal, WordSearchEntries
 from duplex.model.word_search import WordSearch
@@ -141,7 +141,7 @@ def weighing_pieces(engine: TorchEngine, search: WordSearch | None, max_length: 
 def any_words(engine: TorchEngine) -> WordSearch:
     """A search that knows nothing of what people say and finds a piece wherever the last is none."""
     pieces = engine.llm.vocab_size
-    entries = WordSearchEntries(blank_piece=pieces - 1, language_weight=0.0, piece_bonus=1.0)
+    entries = WordSearchEntries(blank_piece=pieces - 1, lm_weight=0.0, insertion_bonus=1.0)
     return WordSearch(ngram_model([[1]], pieces), entries)
 
 
@@ -195,12 +195,6 @@ def test_a_conversation_that_moves_keeps_its_words(engine, features):
     for each in (branch, moved):
         twice.listen([ListenStep(each, features[3], False)])
     assert search.best(moved.stream.hypotheses) == search.best(branch.stream.hypotheses) != []
-
-
-def test_only_what_begins_a_piece_counts_as_heard():
-    assert places_of_pieces([0, 5, 5, 0, 5, 7, 7, 0], blank=0) == [1, 4, 5]
-    assert places_of_pieces([5], blank=0) == [0]
-    assert places_of_pieces([], blank=0) == []
 
 
 def test_words_are_not_read_again_where_there_is_no_room_or_nothing_was_said(engine, features):

@@ -150,7 +150,7 @@ def test_an_adapter_of_pieces_with_cues_and_a_class_for_interruptions_are_kept(
     assert model.word_search is None
     vocabulary = model.llm.embedding.weight.shape[0]
     ours = Adapter(replace(model.adapter.dims, pieces=vocabulary, cues=4))
-    entries = WordSearchEntries(blank_piece=7, language_weight=0.5, piece_bonus=1.0)
+    entries = WordSearchEntries(blank_piece=7, lm_weight=0.5, insertion_bonus=1.0)
     search = WordSearch(ngram_model([[1, 2], [2]], vocabulary), entries)
     save(replace(model, adapter=ours), tmp_path, interruption_class=3, word_search=search)
     loaded = load_checkpoint(tmp_path, LLM)
@@ -376,7 +376,7 @@ def test_the_official_codec_encoder_and_task_embeddings_may_be_absent(copy: Path
     assert load_checkpoint(copy, LLM).codec_encoder is None
 
 
-SEARCH = {"blank_piece": 0, "language_weight": 0.5, "piece_bonus": 1.0}
+SEARCH = {"blank_piece": 0, "lm_weight": 0.5, "insertion_bonus": 1.0}
 
 
 def damage_train(change: Callable[[Any], object]) -> Callable[[Path], object]:
@@ -404,7 +404,7 @@ FILE_DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (damage_train(lambda t: t["model_conf"].update(cues=4)), r"tensors? adpter\.cues\.0\.bias"),
     (damage_train(lambda t: t["model_conf"].update(interruption_class=2)), r"model_conf\.interruption_class"),
     (damage_train(lambda t: t["model_conf"].update(word_search={})), r"word_search\.blank_piece"),
-    (damage_train(lambda t: t["model_conf"].update(word_search=SEARCH | {"language_weight": -1})), r"language_weight"),
+    (damage_train(lambda t: t["model_conf"].update(word_search=SEARCH | {"lm_weight": -1})), r"lm_weight"),
     (damage_train(lambda t: t["model_conf"].update(word_search=SEARCH)), r"ngrams\.safetensors is no n-gram model"),
     (damage_train(lambda t: t["model_conf"].update(refusal={"text": "No."})), r"refusal\.from_probability"),
     (

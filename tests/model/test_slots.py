@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -163,3 +164,15 @@ def test_ragged_batches_equal_single_branches(model: DuplexModel) -> None:
         model.llm.forward(alone_pool, [alone], [rows(length, length)])
         expected = model.llm.forward(alone_pool, [alone], [given])[0]
         torch.testing.assert_close(together[index], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_exported_branch_that_lacks_something_takes_no_slot() -> None:
+    pool = BranchPool(slots=1, max_length=4, layers=1, kv_heads=1, head_dim=2)
+    branch = pool.acquire()
+    state = torch.load(io.BytesIO(pool.export(branch)), weights_only=True)
+    pool.release(branch)
+    del state["hypotheses"]
+    torch.save(state, lacking := io.BytesIO())
+    with pytest.raises(ValueError, match="hypotheses"):
+        pool.restore(lacking.getvalue())
+    assert pool.free_slots == 1

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from duplex.train.hearing import BLUR_MOST, Mishearing, blurred, pieces_said
+from duplex.train.hearing import BLUR_MOST, Mishearing, blurred, pieces_said, places_of_pieces
 
 COUNT = 2000
 RARE = "can you spell giraffe"
@@ -74,3 +74,9 @@ def test_words_that_were_found_are_laid_beside_what_was_said() -> None:
     assert pieces_said([5, 6, 6, 7], [5, 6, 6, 7], None) == [1, 2, 3, 4]
     assert pieces_said([5, 9, 7], [5, 6, 7], None) == [1, 2, 3]
     assert pieces_said([], [5], None) == []
+
+
+def test_only_what_begins_a_piece_counts_as_heard() -> None:
+    assert places_of_pieces([0, 5, 5, 0, 5, 7, 7, 0], blank=0) == [1, 4, 5]
+    assert places_of_pieces([5], blank=0) == [0]
+    assert places_of_pieces([], blank=0) == []

@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from duplex.model.adapter import places_of_pieces
 from duplex.model.segmenter import TextSegmenter
 from duplex.train import text_llm
+from duplex.train.hearing import places_of_pieces
 from duplex.train.plans import HELDOUT, TRAINING, plan_agent, plan_asr, spoken_segments
 from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import Dialogue, Turn, all_replies

@@ -616,21 +616,19 @@ def test_workers_make_what_is_learned_from(trained, tmp_path):
 
 
 def test_the_words_of_users_are_counted_once(trained, tmp_path):
-    """Those of the checkpoint begun with are taken over; a search without any is an error that names the stage."""
+    """Anew for a training that begins with a checkpoint: the world may have changed. Without them there is no search."""
     work, out = trained
     kept = NgramModel.read(work / "ngrams.safetensors")
-    assert kept.boundary == len(load_tokenizer(work / "llm"))
-    (tmp_path / "work").mkdir()
-    shutil.copytree(work / "llm", tmp_path / "work" / "llm")
-    warm = Pipeline(replace(PRESETS["smoke"], said_dialogues=2), tmp_path / "work", out, 1, "cpu", start_from=out)
     writer = DialogueWriter(load_tokenizer(work / "llm"))
-    with pytest.raises(FileNotFoundError, match="run the stage 'words' first"):
-        warm._search(writer)
-    warm.run("words")
-    np.testing.assert_array_equal(warm._search(writer).model.piece, kept.piece)
     text = next(clip.text for clip in load_corpus(work / "corpus" / "asr") if clip.turn is not None)
     assert kept.log_probability(writer.encode(text)) > kept.log_probability(writer.encode(text)[::-1])
     np.testing.assert_array_equal(load_checkpoint(out, None).word_search.model.piece, kept.piece)
+    shutil.copytree(work / "llm", tmp_path / "llm")
+    warm = Pipeline(replace(PRESETS["smoke"], said_dialogues=40), tmp_path, out, 1, "cpu", start_from=out)
+    with pytest.raises(FileNotFoundError, match="run the stage 'words' first"):
+        warm._search(writer)
+    warm.run("words")
+    assert 0 < len(warm._search(writer).model.piece) < len(kept.piece)
 
 
 def test_the_ears_words_are_counted_by_voice(trained, capsys):
@@ -829,7 +827,7 @@ def test_in_training_a_turns_words_are_read_again_before_the_reply(trained):
     adapted = 9 * torch.randn(2, 6, model.adapter.dims.pieces + model.prompt_embeddings.shape[1], generator=generator)
     hidden, wanted, chunks = model.think(items, writer, adapted, [12, 8])
     read = as_pieces(adapted[0], model.llm.get_input_embeddings().weight)
-    words = model.search.words(adapted[0, :, : model.adapter.dims.pieces])
+    [words] = model.search.words(adapted[:1, :, : model.adapter.dims.pieces], [6])
     assert words
     reply = writer.encode("Yes.")
     embedding = model.llm.get_input_embeddings()
@@ -863,7 +861,8 @@ def test_a_checkpoint_is_judged_on_timed_turns(trained):
     asked = wanted != -100
     respond = logits[asked, :3].softmax(-1)[:, 1]
     assert figures["respond_calibration_error"] == pytest.approx(
-        calibration_error(respond, wanted[asked] == 1), abs=1e-2
+        calibration_error(respond, wanted[asked] == 1),
+        abs=1e-2,  # the checkpoint's weights are rounded to 8 bit
     )
 
 
