@@ -235,7 +235,7 @@ def _connect(first: Any, pieces: Any, following: Any, shorter: Any) -> Any:
     for state in range(len(shorter)):
         for entry in range(first[state], first[state + 1]):
             found, at = np.int32(0), shorter[state]
-            while state > 0:  # state 0 has no shorter one: what follows its entries alone is known of nothing
+            while state > 0:  # an entry of state 0 is one piece alone: without it nothing is left
                 place = np.searchsorted(pieces[first[at] : first[at + 1]], pieces[entry]) + first[at]
                 if place < first[at + 1] and pieces[place] == pieces[entry]:
                     found = following[place]
