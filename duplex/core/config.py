@@ -30,7 +30,7 @@ class Eagerness(StrEnum):
 
 
 RESPOND_THRESHOLD = {Eagerness.LOW: 0.7, Eagerness.MEDIUM: 0.5, Eagerness.HIGH: 0.35}
-SURE_PROBABILITY = {Eagerness.LOW: 0.98, Eagerness.MEDIUM: 0.95, Eagerness.HIGH: 0.85}
+SURE_PROBABILITY = {Eagerness.LOW: 0.98, Eagerness.MEDIUM: 0.93, Eagerness.HIGH: 0.85}
 
 
 class _Checked(BaseModel):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from duplex.core.config import RESPOND_THRESHOLD, SURE_PROBABILITY, SessionConfig
 from duplex.core.types import TurnDecision
 
 IGNORE_THRESHOLD = 0.5  # fixture quirk 6
+WORDS_WEIGHT = 0.7  # of what the words say of the end, beside the state head
+USUAL_WORDS_OVER = math.exp(-1.0)  # P(the words are a whole turn) that tells nothing of it,
+LEAST_WORDS_OVER = math.exp(-8.0)  # and below which it says no more
 
 
 Probs = tuple[float, float, float]  # P(continue), P(respond), P(ignore)
@@ -29,8 +34,21 @@ def decide(probs: Probs, config: SessionConfig, *, agent_silent: bool = False) -
     return TurnDecision.CONTINUE
 
 
-def needed_silence_ms(probs: Probs, config: SessionConfig) -> int:
+def probability_of_end(probs: Probs, words_over: float | None = None) -> float:
+    """P(the user does not go on): the state head's, its odds raised or lowered by what the words say.
+
+    words_over: P(the words heard so far are a whole turn), after what people say; None: nothing is known of it. The head
+    goes by the sound and by the likeliest pieces, slips included: "do you prefer cats or" is over if it hears "cats, Sir".
+    """
+    over = 1.0 - probs[0]
+    if words_over is None:
+        return over
+    odds = over * (max(words_over, LEAST_WORDS_OVER) / USUAL_WORDS_OVER) ** WORDS_WEIGHT
+    return odds / (odds + probs[0])
+
+
+def needed_silence_ms(probs: Probs, config: SessionConfig, words_over: float | None = None) -> int:
     """How long it must have been quiet before the end of a turn counts: longer where it may well go on."""
-    if 1.0 - probs[0] >= SURE_PROBABILITY[config.eagerness]:
+    if probability_of_end(probs, words_over) >= SURE_PROBABILITY[config.eagerness]:
         return config.end_silence_ms
     return max(config.end_silence_ms, config.unsure_silence_ms)

@@ -176,6 +176,7 @@ class TorchEngine:
             opening = len(self._turn_opening) if step.first else 0
             self.branches.require(step.branch, opening + positions)
         caches = [StreamCaches() if step.first else step.branch.stream.copy() for step in steps]
+        words_over: list[float] | list[None] = [None] * len(steps)
         chunk = torch.stack([step.features for step in steps]).to(self._device, self.llm.dtype)
         encoded = self.model.encoder.chunk(chunk, caches)
         adapted, cues = self.model.adapter.split(self.model.adapter.chunk(encoded, caches))
@@ -185,6 +186,7 @@ class TorchEngine:
             if (search := self.model.word_search) is not None:
                 for cache, further in zip(caches, search.advance([c.hypotheses for c in caches], weights), strict=True):
                     cache.hypotheses = further
+                words_over = [search.probability_of_end(cache.hypotheses) for cache in caches]
         rows = [
             torch.cat([self._turn_opening, row]) if step.first else row
             for step, row in zip(steps, adapted, strict=True)
@@ -202,8 +204,8 @@ class TorchEngine:
         if (index := self.model.interruption_class) is not None:
             taking = torch.sigmoid(logits[:, index]).tolist()
         heard = [
-            ListenResult(_triple(p), decide(_triple(p), PLAIN), step.branch.length, interruption)
-            for p, step, interruption in zip(probs, steps, taking, strict=True)
+            ListenResult(_triple(p), decide(_triple(p), PLAIN), step.branch.length, interruption, over)
+            for p, step, interruption, over in zip(probs, steps, taking, words_over, strict=True)
         ]
         if self.trace is not None:
             for i, (step, result) in enumerate(zip(steps, heard, strict=True)):

@@ -135,7 +135,7 @@ class Conversation:
                 first = False
             answer.probs.append((end, result.probs))
             verdict = decide(result.probs, self._config, agent_silent=True)
-            decision = voice.gated(verdict, needed_silence_ms(result.probs, self._config))
+            decision = voice.gated(verdict, needed_silence_ms(result.probs, self._config, result.words_over))
             voice.note(verdict)
             if self._offline or decision is TurnDecision.CONTINUE:
                 continue

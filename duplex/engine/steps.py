@@ -101,12 +101,14 @@ class ListenResult:
     """`probs` = P(continue), P(respond), P(ignore); `decision` by the thresholds of fixture quirk 6.
 
     `interruption`: P(the user is taking the floor), if the agent is speaking; None from checkpoints that do not tell.
+    `words_over`: P(the words found so far are a whole turn); None where no words are searched for.
     """
 
     probs: tuple[float, float, float]
     decision: TurnDecision
     length: int
     interruption: float | None = None
+    words_over: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

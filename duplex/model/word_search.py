@@ -153,7 +153,9 @@ class WordSearch:
         if model.boundary != pieces:
             raise CheckpointError(f"{path} is a model of {model.boundary} pieces, the adapter writes {pieces}")
         search = cls(model, entries)
-        search.words(torch.zeros(1, 1, pieces), [1])  # compiles the kernels now, not in somebody's first turn
+        [begun] = search.advance([[]], torch.zeros(1, 1, pieces))  # compiles the kernels now, not in somebody's first turn
+        search.best(begun)
+        search.probability_of_end(begun)
         return search
 
     def advance(self, turns: Sequence[Hypotheses], pieces: Tensor) -> list[Hypotheses]:
@@ -170,6 +172,13 @@ class WordSearch:
         found = int(heard.argmax())
         text: list[int] = pieces[found, : lengths[found]].tolist()
         return text
+
+    def probability_of_end(self, hypotheses: Hypotheses) -> float:
+        """P(the turn is over), after what people say: the mean over the texts it may have been so far."""
+        if not hypotheses:
+            return 0.0
+        _, _, scores, states, _ = self._arrays(hypotheses)
+        return float(_probability_of_end(scores, states, self.model.boundary, *self.model.arrays))
 
     def words(self, pieces: Tensor, lengths: Sequence[int]) -> list[list[int]]:
         """The likeliest texts of whole turns: logits [turns, positions, pieces], of which so many positions are each's."""
@@ -254,6 +263,19 @@ def _either(a: Any, b: Any) -> Any:
     """Log of the sum of two probabilities."""
     high, low = max(a, b), min(a, b)
     return high if low - high < -40.0 else high + math.log1p(math.exp(low - high))
+
+
+@kernel
+def _probability_of_end(
+    scores: Any, states: Any, boundary: Any, first: Any, pieces: Any, log_prob: Any, following: Any, shorter: Any, back_off: Any
+) -> Any:  # fmt: skip
+    """Of texts [n] that are as likely as scores [n, 3] tell, in such states of the n-gram model."""
+    total, ends = _NEVER, _NEVER
+    for text in range(len(states)):
+        likely = _either(scores[text, 0], scores[text, 1]) + scores[text, 2]
+        end, _ = _score(states[text], boundary, first, pieces, log_prob, following, shorter, back_off)
+        total, ends = _either(total, likely), _either(ends, likely + end)
+    return math.exp(ends - total)
 
 
 @kernel

@@ -30,11 +30,13 @@ class ChunkJudged:
     """The state head has judged a chunk of a turn: P(continue), P(respond), P(ignore).
 
     `interruption`: P(the user is taking the floor from the agent); None where the checkpoint does not tell.
+    `words_over`: P(the words found so far are a whole turn); None where no words are searched for.
     """
 
     turn: int
     probs: tuple[float, float, float]
     interruption: float | None = None
+    words_over: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,16 +226,24 @@ class DialogueMachine:
         turn.taken = True
         return [*self._cut(CutReason.USER), TakeTurn(turn.number)]
 
-    def verdict(self, probs: tuple[float, float, float]) -> TurnDecision:
-        """What P(continue), P(respond), P(ignore) of the open turn's last chunk mean now."""
+    def verdict(self, probs: tuple[float, float, float], words_over: float | None = None) -> TurnDecision:
+        """What P(continue), P(respond), P(ignore) of the open turn's last chunk mean now.
+
+        words_over: P(the words found so far are a whole turn); they tell nothing of what may be a hum.
+        """
         decision = self._ungated(probs)
         if self.turn is None:
             return decision
-        return self.turn.voice.gated(decision, needed_silence_ms(probs, self.config))
+        needed_ms = needed_silence_ms(probs, self.config, None if self._may_hum else words_over)
+        return self.turn.voice.gated(decision, needed_ms)
+
+    @property
+    def _may_hum(self) -> bool:
+        """Whether the turn began over the agent, which may have ended since, and has not interrupted it."""
+        return self.turn is not None and self.turn.over_agent and not self.turn.taken
 
     def _ungated(self, probs: tuple[float, float, float]) -> TurnDecision:
-        hums = self.turn is not None and self.turn.over_agent and not self.turn.taken  # the agent may have ended since
-        decision = decide(probs, self.config, agent_silent=self.reply is None and not hums)
+        decision = decide(probs, self.config, agent_silent=self.reply is None and not self._may_hum)
         if decision is TurnDecision.IGNORE and self.turn is not None and self.turn.resumed:
             return TurnDecision.RESPOND  # it was a turn already
         return decision
@@ -243,7 +251,7 @@ class DialogueMachine:
     def _judged(self, event: ChunkJudged) -> list[Action]:
         if self.turn is None or self.turn.number != event.turn:
             return []
-        decision = self.verdict(event.probs)
+        decision = self.verdict(event.probs, event.words_over)
         self.turn.voice.note(self._ungated(event.probs))
         if decision is TurnDecision.CONTINUE:
             taking = event.interruption is not None and event.interruption > self.config.barge_in_probability

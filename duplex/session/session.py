@@ -235,9 +235,10 @@ class Session:
             self._metrics.skipped_audio_sec.inc(skipped_ms / 1000)
             self.outbox.put(Overload(skipped_ms))
 
-    def _trace(self, turn: int, index: int, probs: tuple[float, float, float] | None) -> None:
+    def _trace(self, turn: int, index: int, judged: d.ChunkJudged | None) -> None:
         if "trace" in self.hello.features:
-            decision = None if probs is None else self._machine.verdict(probs)
+            probs = None if judged is None else judged.probs
+            decision = None if judged is None else self._machine.verdict(judged.probs, judged.words_over)
             t_ms = self._microphone.end_ms(index)
             self.outbox.put(TurnTrace(turn, t_ms, self._microphone.speech_level(index), probs, decision))
 

@@ -151,8 +151,9 @@ class LineWorker:
         result = await self._line.listen(features)
         if result is None or forced:
             return
-        self._trace(turn, index, result.probs)
-        self._let(d.ChunkJudged(turn, result.probs, result.interruption))
+        judged = d.ChunkJudged(turn, result.probs, result.interruption, result.words_over)
+        self._trace(turn, index, judged)
+        self._let(judged)
 
     def _begin_reply(self, turn: int, generation: int, forced_text: str | None = None) -> None:
         self._line.mark_reply()

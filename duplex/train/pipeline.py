@@ -39,9 +39,9 @@ from duplex.train.workers import in_processes
 NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it begins with
     "tokenizer": (),
     "data": (),
-    "text": ("tokenizer",),
-    "users": ("data",),
     "ctc": ("data", "tokenizer"),  # and hears more of the users' corpus as it grows, like the next one
+    "users": ("data",),
+    "text": ("tokenizer",),
     "adapter": ("ctc",),
     "soup": ("adapter",),
     "words": ("tokenizer",),

@@ -64,7 +64,7 @@ class Preset:
 
 
 TINY = Preset(
-    asr_hours=120,  # much less is learned by heart
+    asr_hours=60,  # much less is learned by heart
     first_hours=3,
     agent_hours=18.8,
     split_turn_hours=4.5,
@@ -79,26 +79,26 @@ TINY = Preset(
     codes=1024,
     codec=IstftDims(input_dim=128, dim=192, token_blocks=3, frame_blocks=3),
     decoder=SpeechDecoderDims(dim=256, heads=4, feed_forward=640, blocks=4, codes=1024),
-    text_steps=LoopOptions(steps=9000, learning_rate=2e-3, matrix_rate=0.02, averaging=0.998),
-    ctc_steps=LoopOptions(steps=17700, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
-    character_steps=3400,
-    adapter_steps=LoopOptions(steps=25000, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
-    soup_steps=LoopOptions(steps=9000, learning_rate=0.9e-3, warmup=100, matrix_rate=0.008, averaging=0.998),
-    soup_runs=3,
-    heard_steps=LoopOptions(steps=30000, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
+    text_steps=LoopOptions(steps=5000, learning_rate=2e-3, matrix_rate=0.02, averaging=0.998),
+    ctc_steps=LoopOptions(steps=12000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
+    character_steps=2400,
+    adapter_steps=LoopOptions(steps=24000, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
+    soup_steps=LoopOptions(steps=6000, learning_rate=0.9e-3, warmup=100, matrix_rate=0.008, averaging=0.998),
+    soup_runs=0,
+    heard_steps=LoopOptions(steps=10000, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
     state_steps=LoopOptions(
-        steps=5000,
+        steps=2500,
         learning_rate=2e-3,
         warmup=30,
         slow_parts=("adapter.rest", "prompt_embeddings"),
         slow_share=0.02,
         averaging=0.99,
     ),
-    head_turns=35_200,
+    head_turns=30_000,
     calibration_turns=1_600,
     codec_steps=LoopOptions(steps=7000, learning_rate=2e-3, warmup=150, matrix_rate=0.02),
     codes_fixed_after=1800,
-    decoder_steps=LoopOptions(steps=5200, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
+    decoder_steps=LoopOptions(steps=3200, learning_rate=1.5e-3, warmup=100, matrix_rate=0.014, averaging=0.998),
     speech={
         "decoder_first_chunk_size": 8,
         "decoder_chunk_size": 20,

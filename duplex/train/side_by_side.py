@@ -20,6 +20,7 @@ import torch
 
 from duplex.core.errors import DuplexError
 from duplex.train.pipeline import NEEDS, Pipeline
+from duplex.train.workers import NICENESS
 
 MOST_AT_A_TIME = 5  # what hears, what thinks, what speaks, and their synthesis
 _LOOK_SEC = 1.0
@@ -31,6 +32,9 @@ _SPAWN = multiprocessing.get_context("spawn")
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _PRELOADED = ["duplex.train.pipeline", "transformers.models.qwen2.modeling_qwen2"]
 _SYNTHESIZE = ("data", "users", "agent")
+
+# What the ears and all that follows them need takes longest. Where there are more stages than cores, these others give way.
+_GIVE_WAY = ("users", "text", "words", "agent", "codec", "speech")
 
 StageProcess = SpawnProcess | ForkServerProcess
 
@@ -155,6 +159,8 @@ def start(
 def _run(run: Callable[[str], None], stage: str, log: Path, threads: int, more: MoreThreads | None) -> None:
     """One stage, in its process, which leads a group of its own."""
     os.setpgid(0, 0)
+    if stage in _GIVE_WAY:
+        os.nice(NICENESS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     handle = log.open("w")
     for stream in (sys.stdout, sys.stderr):

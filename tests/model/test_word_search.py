@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from duplex.core.errors import CheckpointError
 from duplex.model.checkpoint_config import WordSearchEntries
-from duplex.model.word_search import BEAM_WIDTH, NgramModel, WordSearch
+from duplex.model.word_search import BEAM_WIDTH, NgramModel, WordSearch, _score
 from duplex.train.word_model import ORDER, ngram_model
 
 BLANK = 0
@@ -97,6 +97,39 @@ def test_chunks_of_several_turns_are_searched_as_the_whole_turns_are() -> None:
     assert words == search.words(turns, [24, 24, 24])
     assert all(len(text) > 4 for text in words)
     assert search.words(turns, [24, 10, 0]) == [words[0], found(search, turns[1, :10]), []]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_end_is_as_likely_as_it_is_on_average_over_the_texts(seed: int) -> None:
+    """Against every alignment of every text, two pieces and three positions: no more texts than are kept."""
+    search = search_of(3, texts(3, 20, seed))
+    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)) * 2
+    log_probs = logits.double().log_softmax(-1)
+    heard: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(3), repeat=3):
+        likely = math.exp(float(sum(log_probs[at, piece] for at, piece in enumerate(path))))
+        heard[collapsed(path)] = heard.get(collapsed(path), 0.0) + likely
+    total = over = 0.0
+    for text, likely in heard.items():
+        prefix = log_probability_of_prefix(search, text)
+        weight = likely * math.exp(ENTRIES.lm_weight * prefix + ENTRIES.insertion_bonus * len(text))
+        total += weight
+        over += weight * math.exp(search.model.log_probability(text) - prefix)
+    [hypotheses] = search.advance([[]], logits[None])
+    assert search.probability_of_end(hypotheses) == pytest.approx(over / total, rel=1e-4)
+
+
+def log_probability_of_prefix(search: WordSearch, pieces: tuple[int, ...]) -> float:
+    state, total = np.int32(search.model.beginning), 0.0
+    for piece in pieces:
+        log_prob, state = _score(state, piece, *search.model.arrays)
+        total += log_prob
+    return total
+
+
+def test_a_turn_that_has_not_begun_is_not_over() -> None:
+    search = search_of(3, [[1, 2]])
+    assert search.probability_of_end([]) == 0.0
 
 
 def test_nothing_said_is_no_text() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from duplex.core.config import Eagerness, SessionConfig
 from duplex.core.events import AgentActivity, CutReason, UserActivity
 from duplex.core.types import DialogueState, TurnDecision
-from duplex.core.verdict import decide
+from duplex.core.verdict import decide, probability_of_end
 from duplex.session.dialogue import (
     Action,
     AgentTold,
@@ -560,6 +561,37 @@ def test_what_sounds_like_a_backchannel_counts_less_while_nobody_speaks(
     config = SessionConfig(ignore_odds_in_silence=odds)
     assert decide(probs, config, agent_silent=True) is decision
     assert decide(probs, config) is not TurnDecision.RESPOND
+
+
+@pytest.mark.parametrize(
+    ("over", "words_over", "expected"),
+    [
+        (0.97, None, 0.97),
+        (0.97, math.exp(-1), 0.97),  # which tells nothing
+        (0.97, 0.0, 0.1941),  # odds times e^-4.9
+        (0.97, math.exp(-8), 0.1941),
+        (0.8, 0.9, 0.8821),
+        (1.0, 0.0, 1.0),
+        (0.0, 1.0, 0.0),
+    ],
+)
+def test_words_raise_or_lower_the_odds_of_an_end(over: float, words_over: float | None, expected: float) -> None:
+    assert probability_of_end((1.0 - over, over, 0.0), words_over) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_sure_end_that_the_words_speak_against_counts_only_after_a_longer_silence(talk: Talk) -> None:
+    talk.hear(*[SPEECH] * 5, SILENCE, SILENCE)
+    assert talk.machine.verdict(RESPOND, words_over=0.001) is TurnDecision.CONTINUE
+    assert talk.machine.verdict(RESPOND, words_over=0.5) is TurnDecision.RESPOND
+    assert talk.machine.handle(ChunkJudged(1, RESPOND, words_over=0.001)) == []
+    talk.hear(*[SILENCE] * 3)
+    assert talk.machine.verdict(RESPOND, words_over=0.001) is TurnDecision.RESPOND
+
+
+def test_words_tell_nothing_of_a_hum(talk: Talk) -> None:
+    talk.answered()
+    talk.hear(SPEECH, SILENCE, SILENCE)
+    assert talk.machine.verdict(IGNORE, words_over=0.0) is TurnDecision.IGNORE
 
 
 def test_a_short_turn_is_answered_in_silence_and_ignored_over_the_agent(talk: Talk) -> None:

@@ -97,6 +97,7 @@ from duplex.train.text_llm import (
 )
 from duplex.train.tokenizer import with_frequent_words
 from duplex.train.warm_start import WarmStart
+from duplex.train.workers import NICENESS
 from duplex.train.world import Turn
 
 
@@ -136,6 +137,19 @@ def test_a_stage_takes_more_threads_when_it_is_told_to(tmp_path):
     more.tell()
     process.join()
     assert (tmp_path / "log").read_text().split() == ["3"]
+
+
+def _says_how_nice(stage):
+    print(os.nice(0))
+
+
+def test_stages_that_the_ears_do_not_wait_for_give_way(tmp_path):
+    niceness = {}
+    for stage in ("text", "adapter"):
+        process = start(_says_how_nice, stage, tmp_path / stage, 1)
+        process.join()
+        niceness[stage] = int((tmp_path / stage).read_text())
+    assert niceness["text"] == niceness["adapter"] + NICENESS
 
 
 def _ends_untold(stage):
