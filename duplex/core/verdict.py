@@ -43,7 +43,7 @@ def probability_of_end(probs: Probs, words_over: float | None = None) -> float:
     over = 1.0 - probs[0]
     if words_over is None:
         return over
-    odds = over * (max(words_over, LEAST_WORDS_OVER) / USUAL_WORDS_OVER) ** WORDS_WEIGHT
+    odds = over * math.pow(max(words_over, LEAST_WORDS_OVER) / USUAL_WORDS_OVER, WORDS_WEIGHT)
     return odds / (odds + probs[0])
 
 

@@ -153,7 +153,9 @@ class WordSearch:
         if model.boundary != pieces:
             raise CheckpointError(f"{path} is a model of {model.boundary} pieces, the adapter writes {pieces}")
         search = cls(model, entries)
-        [begun] = search.advance([[]], torch.zeros(1, 1, pieces))  # compiles the kernels now, not in somebody's first turn
+        [begun] = search.advance(
+            [[]], torch.zeros(1, 1, pieces)
+        )  # compiles the kernels now, not in somebody's first turn
         search.best(begun)
         search.probability_of_end(begun)
         return search

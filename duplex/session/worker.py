@@ -21,8 +21,8 @@ OUTGREW = Notice("conversation_reset", "the conversation outgrew its memory and 
 class LineWorker:
     """Listens, opens and closes turns, and begins replies on one line.
 
-    let: how an event gets into the dialogue. trace: told the turn, the chunk and P(continue, respond, ignore) of every
-    chunk judged. configure: makes settings hold. failed: told the stage and cause of a step that failed.
+    let: how an event gets into the dialogue. trace: told the turn, the chunk and its judgement.
+    configure: makes settings hold. failed: told the stage and cause of a step that failed.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class LineWorker:
         microphone: Microphone,
         speaking: Speaking,
         let: Callable[[d.Event], None],
-        trace: Callable[[int, int, tuple[float, float, float] | None], None],
+        trace: Callable[[int, int, d.ChunkJudged | None], None],
         configure: Callable[[SessionConfig], None],
         failed: Callable[[str, BaseException], None],
     ) -> None:

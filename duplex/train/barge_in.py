@@ -21,9 +21,9 @@ from duplex.core.errors import DuplexError
 from duplex.core.verdict import IGNORE_THRESHOLD
 from duplex.train.calibration import listening_half
 from duplex.train.ctc_stage import stream_features
+from duplex.train.dialogue_writer import DialogueWriter
 from duplex.train.listen_stage import INTERRUPTION_CLASS, ListenModel, Spoken, conversation_before
 from duplex.train.scenarios import CHUNK_SAMPLES, IGNORE, ClipPools, Kind, Scenario, load_pools, sample_scenario
-from duplex.train.text_llm import DialogueWriter
 from duplex.train.voices import SAMPLE_RATE
 
 KINDS: tuple[Kind, ...] = ("barge_in", "backchannel", "noise", "background_speech")

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from duplex.model.adapter import Adapter
 from duplex.train.ctc_stage import CtcHeads
+from duplex.train.dialogue_writer import IGNORED, DialogueWriter
 from duplex.train.listen_stage import INTERRUPTION_CLASS, ListenModel
 from duplex.train.scenarios import RESPOND, ClipPools
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import IGNORED, DialogueWriter
 from duplex.train.tokenizer import AUDIO_START
 from duplex.train.warm_start import WarmStart
 

@@ -14,8 +14,8 @@ from duplex.model.codec import Codec
 from duplex.model.speech_decoder import SpeechDecoder
 from duplex.model.word_search import WordSearch
 from duplex.train.codec_stage import CodecTrainer
+from duplex.train.dialogue_writer import TEMPLATE
 from duplex.train.listen_stage import INTERRUPTION_CLASS, ListenModel
-from duplex.train.text_llm import TEMPLATE
 from duplex.train.world.talk import UNKNOWN_REPLY
 
 # Users ask about anything, training seldom does; so it refuses long before that is the likeliest to it.

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from duplex.train.dialogue_writer import IGNORED, DialogueWriter
 from duplex.train.disguise import features_on
 from duplex.train.listen_stage import (
     INTERRUPTION_CLASS,
@@ -29,7 +30,6 @@ from duplex.train.listen_stage import (
     Spoken,
     SpokenBatch,
 )
-from duplex.train.text_llm import IGNORED, DialogueWriter
 
 CHUNKS_PER_BATCH = 2048
 RATE = 3e-3  # at its peak, early in the first pass

@@ -24,6 +24,7 @@ from duplex.model.encoder import SpeechEncoder
 from duplex.model.word_search import WordSearch
 from duplex.train.corpus import Utterance, again_and_again
 from duplex.train.ctc_stage import BLANK_ID, CHARACTER_WEIGHT, CtcHeads, characters, ctc_loss, pad_features
+from duplex.train.dialogue_writer import IGNORED, PROMPT_POSITIONS, DialogueWriter
 from duplex.train.disguise import (
     AUGMENTED_SHARE,
     STRENGTH,
@@ -36,7 +37,6 @@ from duplex.train.disguise import (
     with_masks,
 )
 from duplex.train.loop import LoopOptions, steps_done, train
-from duplex.train.text_llm import IGNORED, PROMPT_POSITIONS, DialogueWriter
 from duplex.train.workers import in_processes
 from duplex.train.world import Dialogue, Turn
 

@@ -21,6 +21,7 @@ from duplex.train import codec_stage, ctc_stage, head_stage, listen_stage, speak
 from duplex.train.codec_stage import CodecTrainer
 from duplex.train.corpus import GrowingCorpus, Kind, build_corpus, load_corpus
 from duplex.train.ctc_stage import CtcModel
+from duplex.train.dialogue_writer import DialogueWriter
 from duplex.train.export import export
 from duplex.train.heard import heard_dialogues
 from duplex.train.listen_stage import ListenModel
@@ -30,7 +31,7 @@ from duplex.train.presets import Preset
 from duplex.train.pronunciation import world_lexicon
 from duplex.train.scenarios import ClipPools, load_pools
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import DialogueWriter, write_out_attention
+from duplex.train.text_llm import write_out_attention
 from duplex.train.tokenizer import copy_tokenizer
 from duplex.train.warm_start import WarmStart
 from duplex.train.word_model import model_of_users, search_entries

@@ -32,10 +32,10 @@ from duplex.model.word_search import Hypotheses
 from duplex.train.augment import add_at_snr, background
 from duplex.train.corpus import Utterance, load_corpus
 from duplex.train.ctc_stage import stream_features
+from duplex.train.dialogue_writer import DialogueWriter
 from duplex.train.hearing_errors import LEAD_SAMPLES, TAIL_SAMPLES, text_of_pieces
 from duplex.train.listen_stage import conversation_before
 from duplex.train.testset import OUTSIDE_PREFIX
-from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import Turn, answer_is_right
 
 LONGEST_REPLY = 48  # tokens

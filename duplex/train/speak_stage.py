@@ -22,8 +22,8 @@ from duplex.model.segmenter import post_process
 from duplex.model.speech_decoder import SpeechDecoder, SpeechDecoderDims
 from duplex.train.codec_stage import CLIP_RATE, SAMPLE_RATE, CodecTrainer, to_codec_rate
 from duplex.train.corpus import Utterance
+from duplex.train.dialogue_writer import DialogueWriter
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
-from duplex.train.text_llm import DialogueWriter
 from duplex.train.workers import in_processes
 from duplex.train.world import Dialogue, Turn, sample_dialogue
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from duplex.audio.features import CHUNK_FRAMES, NEW_FRAMES
 from duplex.train.ctc_stage import stream_features
+from duplex.train.dialogue_writer import DialogueWriter
 from duplex.train.listen_stage import Spoken, conversation_before
 from duplex.train.scenarios import (
     CHUNK_SAMPLES,
@@ -21,7 +22,6 @@ from duplex.train.scenarios import (
     label_interruption,
     sample_scenario,
 )
-from duplex.train.text_llm import DialogueWriter
 
 HISTORY_CHUNKS = 6  # replayed from before the onset; literal zeros where the stream had not begun
 DEGRADED_SHARE = 0.75  # of the scenarios; the others are clean over a faint noise floor

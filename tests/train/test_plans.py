@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from duplex.model.segmenter import TextSegmenter
-from duplex.train import text_llm
+from duplex.train import dialogue_writer
+from duplex.train.dialogue_writer import DialogueWriter
 from duplex.train.hearing import places_of_pieces
 from duplex.train.plans import HELDOUT, TRAINING, plan_agent, plan_asr, spoken_segments
-from duplex.train.text_llm import DialogueWriter
 from duplex.train.world import Dialogue, Turn, all_replies
 from duplex.train.world.phrasing import HESITATIONS, hesitant
 
@@ -107,10 +107,10 @@ class _Words:
 
 
 def test_a_pause_holds_blanks_and_a_hesitation_that_nothing_predicts(monkeypatch) -> None:
-    monkeypatch.setattr(text_llm, "PAUSED", 1.0)
-    monkeypatch.setattr(text_llm, "HESITATION_SHARE", 1.0)
-    monkeypatch.setattr(text_llm, "REPEATED_PIECES", 0.0)
-    monkeypatch.setattr(text_llm, "RESTART_SHARE", 0.0)
+    monkeypatch.setattr(dialogue_writer, "PAUSED", 1.0)
+    monkeypatch.setattr(dialogue_writer, "HESITATION_SHARE", 1.0)
+    monkeypatch.setattr(dialogue_writer, "REPEATED_PIECES", 0.0)
+    monkeypatch.setattr(dialogue_writer, "RESTART_SHARE", 0.0)
     words = _Words()
     said = words.encode("what is the capital of france", add_special_tokens=False)  # lower ids than the specials
     writer = DialogueWriter(words)
@@ -159,10 +159,10 @@ def test_behind_its_stream_a_spoken_turns_words_stand_once_more() -> None:
 
 
 def test_a_restart_says_whole_words_again(monkeypatch) -> None:
-    monkeypatch.setattr(text_llm, "PAUSED", 1.0)
-    monkeypatch.setattr(text_llm, "HESITATION_SHARE", 0.0)
-    monkeypatch.setattr(text_llm, "RESTART_SHARE", 1.0)
-    monkeypatch.setattr(text_llm, "REPEATED_PIECES", 0.0)
+    monkeypatch.setattr(dialogue_writer, "PAUSED", 1.0)
+    monkeypatch.setattr(dialogue_writer, "HESITATION_SHARE", 0.0)
+    monkeypatch.setattr(dialogue_writer, "RESTART_SHARE", 1.0)
+    monkeypatch.setattr(dialogue_writer, "REPEATED_PIECES", 0.0)
     words, text = _Words(), "what is the capital of france"
     writer = DialogueWriter(words)
     ends = [*words.encode(text, add_special_tokens=False), writer.chat.end_of_turn]

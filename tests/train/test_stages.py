@@ -54,6 +54,7 @@ from duplex.train.ctc_stage import (
     spelled,
     stream_features,
 )
+from duplex.train.dialogue_writer import IGNORED, PROMPT_POSITIONS, DialogueWriter
 from duplex.train.disguise import _warp, disguised
 from duplex.train.head_stage import PASSES, calibrate, fit
 from duplex.train.heard import dialogues_of, heard_dialogues
@@ -84,10 +85,7 @@ from duplex.train.speak_stage import (
 from duplex.train.speak_stage import Spoken as Said
 from duplex.train.state_stage import state_items
 from duplex.train.text_llm import (
-    IGNORED,
-    PROMPT_POSITIONS,
     USER_WEIGHT,
-    DialogueWriter,
     batches,
     greedy_replies,
     heard_examples,
