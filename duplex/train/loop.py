@@ -200,16 +200,6 @@ def trained_weights(state_file: Path) -> dict[str, Tensor]:
     return weights
 
 
-def mean_weights(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """A uniform soup (Wortsman et al. 2022): the mean of runs that began with the same weights."""
-    return {
-        name: torch.stack([state[name].float() for state in states]).mean(0).to(first.dtype)
-        if first.is_floating_point()
-        else first
-        for name, first in states[0].items()
-    }
-
-
 def steps_done(folder: Path) -> int:
     """Steps of a stage so far, 0 before its first state."""
     state_file = folder / "state.pt"

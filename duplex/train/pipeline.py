@@ -25,7 +25,7 @@ from duplex.train.dialogue_writer import DialogueWriter
 from duplex.train.export import export
 from duplex.train.heard import heard_dialogues
 from duplex.train.listen_stage import ListenModel
-from duplex.train.loop import LoopOptions, fresh, mean_weights, trained_weights
+from duplex.train.loop import fresh, trained_weights
 from duplex.train.plans import HELDOUT, Cast
 from duplex.train.presets import Preset
 from duplex.train.pronunciation import world_lexicon
@@ -44,9 +44,8 @@ NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it b
     "users": ("data",),
     "text": ("tokenizer",),
     "adapter": ("ctc",),
-    "soup": ("adapter",),
     "words": ("tokenizer",),
-    "heard": ("soup", "text", "words"),
+    "heard": ("adapter", "text", "words"),
     "state": ("heard", "users"),
     "head": ("state",),
     "agent": (),
@@ -105,7 +104,6 @@ class Pipeline:
             "users": self.users,
             "ctc": self.ctc,
             "adapter": self.adapter,
-            "soup": self.soup,
             "words": self.words,
             "heard": self.heard,
             "state": self.state,
@@ -193,32 +191,13 @@ class Pipeline:
 
     def adapter(self) -> None:
         """Adapter on single utterances, without the LLM, with the encoder moving along."""
-        self._hearing("adapter", "ctc", self.preset.adapter_steps, self.seed)
-
-    def soup(self) -> None:
-        """Encoder and adapter again, in several runs that hear the corpus in orders of their own; the mean of what the
-        runs began with and of what became of it is left behind.
-        """
-        folder = self.work / "soup"
-        if (folder / "state.pt").exists():
-            return
-        ran = [f"soup/{number}" for number in range(1, self.preset.soup_runs + 1)]
-        for number, run in enumerate(ran, start=1):
-            self._hearing(run, "adapter", self.preset.soup_steps, self.seed + 1000 * number)
-        folder.mkdir(parents=True, exist_ok=True)
-        mean = mean_weights([trained_weights(self.work / run / "state.pt") for run in ("adapter", *ran)])
-        torch.save({"module": mean}, folder / "state.tmp")
-        (folder / "state.tmp").replace(folder / "state.pt")
-
-    def _hearing(self, name: str, before: str, options: LoopOptions, seed: int) -> None:
-        """One run of what turns speech into pieces, on from what `before` left."""
-        model, writer = self._ears(before)
+        model, writer = self._ears("ctc")
         corpus, fill = GrowingCorpus(self.corpus("asr")), model.encoder.global_cmvn.mean.cpu()
         size = self.preset.adapter_batch * self.preset.batch_scale
         listen_stage.run(
             model, writer,
             lambda number: listen_stage.clip_batches(corpus, writer, size, number, self.device, fill),
-            self.work / name, options, name=name, seed=seed,
+            self.work / "adapter", self.preset.adapter_steps, name="adapter", seed=self.seed,
             trained=(model.encoder, model.heads.characters, *model.adapter.piece_parts()), with_llm=False,
             device=self.device, workers=self.workers,
         )  # fmt: skip
@@ -233,7 +212,7 @@ class Pipeline:
 
     def heard(self) -> None:
         """The text LLM again, now with what encoder and adapter make of the users' corpus as well."""
-        model, writer = self._ears("soup")
+        model, writer = self._ears("adapter")
         model.search = self._search(writer)
         corpus = load_corpus(self.corpus("asr"))
 
@@ -250,7 +229,7 @@ class Pipeline:
 
     def state(self) -> None:
         """State head, prompt embeddings and the adapter's rest on timed turns; all others stand still."""
-        model, writer = self._listen_model("soup")
+        model, writer = self._listen_model("adapter")
         pools, size = self._pools(), self.preset.state_batch * self.preset.batch_scale
         listen_stage.run(
             model, writer,
@@ -363,12 +342,12 @@ class Pipeline:
         return self._around(llm, DialogueWriter(tokenizer), stage)
 
     def _listen_model(self, stage: str) -> tuple[ListenModel, DialogueWriter]:
-        """The listening half as `stage` left it ("soup": with fresh prompts where training began with nothing), around
+        """The listening half as `stage` left it ("adapter": with fresh prompts where training began with nothing), around
         the LLM of stage `heard`.
         """
         model, writer = self._around(*self._llm(self.heard_llm_folder), stage)
         model.search = self._search(writer)
-        if stage == "soup" and self.warm is None:
+        if stage == "adapter" and self.warm is None:
             model.begin_prompts()
         return model, writer
 

@@ -41,8 +41,6 @@ class Preset:
     ctc_steps: LoopOptions
     character_steps: int  # of ctc_steps
     adapter_steps: LoopOptions
-    soup_steps: LoopOptions
-    soup_runs: int
     heard_steps: LoopOptions
     state_steps: LoopOptions
     head_turns: int  # timed turns that state head and cues are fitted to at last,
@@ -83,8 +81,6 @@ TINY = Preset(
     ctc_steps=LoopOptions(steps=12000, learning_rate=1.5e-3, warmup=100, matrix_rate=0.02),
     character_steps=2400,
     adapter_steps=LoopOptions(steps=24000, learning_rate=1.2e-3, warmup=100, matrix_rate=0.012, averaging=0.9985),
-    soup_steps=LoopOptions(steps=6000, learning_rate=0.9e-3, warmup=100, matrix_rate=0.008, averaging=0.998),
-    soup_runs=0,
     heard_steps=LoopOptions(steps=10000, learning_rate=1.3e-3, warmup=100, matrix_rate=0.013, averaging=0.998),
     state_steps=LoopOptions(
         steps=2500,
@@ -132,7 +128,6 @@ TINY_ON_GPU = replace(
     ctc_steps=LoopOptions(steps=700, learning_rate=1.5e-3, warmup=50, matrix_rate=0.02),
     character_steps=200,
     adapter_steps=LoopOptions(steps=2200, learning_rate=2e-3, warmup=50, matrix_rate=0.02, averaging=0.985),
-    soup_runs=0,
     heard_steps=LoopOptions(steps=1250, learning_rate=2e-3, warmup=30, matrix_rate=0.02, averaging=0.98),
     state_steps=replace(TINY.state_steps, steps=330, averaging=0.97),
     head_turns=9_000,
@@ -159,8 +154,6 @@ SMOKE = Preset(
     ctc_steps=LoopOptions(steps=4, learning_rate=1e-3, matrix_rate=0.02),
     character_steps=2,
     adapter_steps=LoopOptions(steps=2, learning_rate=1e-3),
-    soup_steps=LoopOptions(steps=2, learning_rate=1e-3),
-    soup_runs=2,
     heard_steps=LoopOptions(steps=2, learning_rate=1e-3),
     state_steps=LoopOptions(steps=2, learning_rate=1e-3),
     head_turns=12,
@@ -195,8 +188,7 @@ def shortened(preset: Preset, share: float) -> Preset:
     """The same sizes and rates with a share of the hours, steps, timed turns and counted dialogues; what is evaluated on
     stays as much.
 
-    Some stages keep as many steps as they need to come in. No soup is made of a short training: one run of `adapter` has
-    all the steps of its ingredients. Raises ConfigError unless 0 < share <= 1.
+    Some stages keep as many steps as they need to come in. Raises ConfigError unless 0 < share <= 1.
     """
     if not 0.0 < share <= 1.0:
         raise ConfigError(f"a share of a training's length is above 0 and at most 1, not {share}")
@@ -208,9 +200,6 @@ def shortened(preset: Preset, share: float) -> Preset:
         changes[name] = max(asked * share, min(hours, asked))
     changes["said_dialogues"] = max(round(preset.said_dialogues * share), min(_LEAST_DIALOGUES, preset.said_dialogues))
     changes["head_turns"] = max(round(preset.head_turns * share), min(_LEAST_HEAD_TURNS, preset.head_turns))
-    ingredients = preset.soup_runs * preset.soup_steps.steps
-    adapter_steps = replace(preset.adapter_steps, steps=preset.adapter_steps.steps + ingredients)
-    preset = replace(preset, adapter_steps=adapter_steps, soup_runs=0)
     return replace(_with_steps(preset, share, _LEAST_STEPS), **changes)
 
 

@@ -242,12 +242,6 @@ def test_a_shortened_preset_keeps_sizes_and_rates():
     assert shortened(smoke, 0.5).codec_steps.steps <= smoke.codec_steps.steps
 
 
-def test_a_short_training_gives_the_soups_steps_to_one_run():
-    tiny, short = PRESETS["tiny"], shortened(PRESETS["tiny"], 0.5)
-    assert short.soup_runs == 0
-    assert short.adapter_steps.steps * 2 == tiny.adapter_steps.steps + tiny.soup_runs * tiny.soup_steps.steps
-
-
 def test_larger_batches_hold_as_much_in_fewer_steps():
     tiny = PRESETS["tiny"]
     large = with_larger_batches(tiny, 8)
@@ -328,8 +322,6 @@ def test_every_stage_leaves_a_log_a_curve_and_its_time(trained):
         ("text_llm", 4),
         ("ctc", 4),
         ("adapter", 2),
-        ("soup/1", 2),
-        ("soup/2", 2),
         ("heard", 2),
         ("state", 2),
         ("codec", 4),
@@ -509,7 +501,6 @@ def _standing_still(preset: Preset) -> Preset:
             "text_steps",
             "ctc_steps",
             "adapter_steps",
-            "soup_steps",
             "heard_steps",
             "state_steps",
             "codec_steps",
@@ -582,16 +573,6 @@ def test_the_mean_of_the_weights_is_scored_and_left_behind(tmp_path):
     assert mean < last - 0.5
     assert scored[-1] == mean
     torch.testing.assert_close(trained_weights(tmp_path / "state.pt")["weight"], module.weight.detach())
-
-
-def test_the_soup_is_the_mean_of_its_runs_and_of_what_they_began_with(trained):
-    work, _ = trained
-    parts = [trained_weights(work / part / "state.pt") for part in ("adapter", "soup/1", "soup/2")]
-    mean = trained_weights(work / "soup" / "state.pt")
-    name = "adapter.project.weight"
-    torch.testing.assert_close(mean[name], (parts[0][name] + parts[1][name] + parts[2][name]) / 3)
-    assert not torch.equal(parts[1][name], parts[2][name])
-    assert mean.keys() == parts[0].keys()
 
 
 def test_a_dialogue_whose_beginning_is_missing_is_not_heard():
@@ -1066,7 +1047,7 @@ def test_replies_are_found_together_as_they_are_alone(trained):
 
 def test_prompts_begin_as_what_announces_audio_to_the_llm(trained):
     work, out = trained
-    model, writer = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("soup")
+    model, writer = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("adapter")
     announces = model.llm.get_input_embeddings().weight[writer.audio_start]
     assert model.prompt_embeddings.shape == (PROMPT_POSITIONS, len(announces))
     assert all(torch.equal(row, announces) for row in model.prompt_embeddings)
