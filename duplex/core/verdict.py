@@ -10,7 +10,7 @@ from duplex.core.types import TurnDecision
 IGNORE_THRESHOLD = 0.5  # fixture quirk 6
 WORDS_WEIGHT = 0.7  # of what the words say of the end, beside the state head
 USUAL_WORDS_OVER = math.exp(-1.0)  # P(the words are a whole turn) that tells nothing of it,
-LEAST_WORDS_OVER = math.exp(-8.0)  # and below which it says no more
+LEAST_WORDS_OVER = math.exp(-4.0)  # and below which it says no more: anybody may say what nobody has said
 
 
 Probs = tuple[float, float, float]  # P(continue), P(respond), P(ignore)
@@ -38,7 +38,7 @@ def probability_of_end(probs: Probs, words_over: float | None = None) -> float:
     """P(the user does not go on): the state head's, its odds raised or lowered by what the words say.
 
     words_over: P(the words heard so far are a whole turn), after what people say; None: nothing is known of it. The head
-    goes by the sound and by the likeliest pieces, slips included: "do you prefer cats or" is over if it hears "cats, Sir".
+    goes by the sound and by the likeliest pieces, slips included: "do you prefer cats or" is over where it hears "cats war".
     """
     over = 1.0 - probs[0]
     if words_over is None:

@@ -186,7 +186,7 @@ class TorchEngine:
             if (search := self.model.word_search) is not None:
                 for cache, further in zip(caches, search.advance([c.hypotheses for c in caches], weights), strict=True):
                     cache.hypotheses = further
-                words_over = [search.probability_of_end(cache.hypotheses) for cache in caches]
+                words_over = [search.boundary_probability(cache.hypotheses) for cache in caches]
         rows = [
             torch.cat([self._turn_opening, row]) if step.first else row
             for step, row in zip(steps, adapted, strict=True)

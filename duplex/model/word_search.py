@@ -153,11 +153,9 @@ class WordSearch:
         if model.boundary != pieces:
             raise CheckpointError(f"{path} is a model of {model.boundary} pieces, the adapter writes {pieces}")
         search = cls(model, entries)
-        [begun] = search.advance(
-            [[]], torch.zeros(1, 1, pieces)
-        )  # compiles the kernels now, not in somebody's first turn
+        [begun] = search.advance([[]], torch.zeros(1, 1, pieces))  # compiled now, not in somebody's first turn
         search.best(begun)
-        search.probability_of_end(begun)
+        search.boundary_probability(begun)
         return search
 
     def advance(self, turns: Sequence[Hypotheses], pieces: Tensor) -> list[Hypotheses]:
@@ -175,12 +173,12 @@ class WordSearch:
         text: list[int] = pieces[found, : lengths[found]].tolist()
         return text
 
-    def probability_of_end(self, hypotheses: Hypotheses) -> float:
+    def boundary_probability(self, hypotheses: Hypotheses) -> float:
         """P(the turn is over), after what people say: the mean over the texts it may have been so far."""
         if not hypotheses:
             return 0.0
         _, _, scores, states, _ = self._arrays(hypotheses)
-        return float(_probability_of_end(scores, states, self.model.boundary, *self.model.arrays))
+        return float(_boundary_probability(scores, states, self.model.boundary, *self.model.arrays))
 
     def words(self, pieces: Tensor, lengths: Sequence[int]) -> list[list[int]]:
         """The likeliest texts of whole turns: logits [turns, positions, pieces], of which so many positions are each's."""
@@ -268,7 +266,7 @@ def _either(a: Any, b: Any) -> Any:
 
 
 @kernel
-def _probability_of_end(
+def _boundary_probability(
     scores: Any, states: Any, boundary: Any, first: Any, pieces: Any, log_prob: Any, following: Any, shorter: Any, back_off: Any
 ) -> Any:  # fmt: skip
     """Of texts [n] that are as likely as scores [n, 3] tell, in such states of the n-gram model."""

@@ -32,6 +32,7 @@ from duplex.train.world.strangers import strangers_dialogues
 
 SAMPLE_RATE = 16000
 END_WITHIN_SEC = 0.64
+OUTSIDE_EVERY = 3  # questions one more that lies outside the world
 GRAMMAR_SENTENCES = 20_000
 
 
@@ -88,27 +89,39 @@ def evaluate(
 ) -> dict[str, Any]:
     """All figures, of `count` questions a condition; written to `out` as JSON where given.
 
+    People ask few questions that lie outside the world, so a third as many of these are asked besides.
+
     clean and noisy: phrasings that training knows (`known`); new_phrasings: others (`new`), clean; strangers: what people
     who never saw a phrasing would say; calibration errors on scenarios made of `timed`. All in new voices.
     """
     rng = random.Random(seed)
     figures: dict[str, Any] = {"questions": count, "checkpoint": engine.facts.checkpoint}
     answered: dict[str, list[Result]] = {}
+    outside_too: dict[str, tuple[str, list[Utterance]]] = {}
     for name, corpus, condition in (
         ("clean", known, "clean"),
         ("noisy", known, "noisy"),
         ("new_phrasings", new, "clean"),
     ):
+        drawn = random.Random(seed)
         usable = [u for u in corpus if u.turn is not None]
-        chosen = random.Random(seed).sample(usable, min(count, len(usable)))
+        chosen = drawn.sample(usable, min(count, len(usable)))
         answered[name] = [ask(engine, u, rng, condition) for u in tqdm(chosen, desc=name, mininterval=5.0)]
         figures |= {f"{name}_{key}": value for key, value in _shares(answered[name]).items()}
+        asked_already = set(map(id, chosen))
+        others = [u for u in usable if _outside(u) and id(u) not in asked_already]
+        outside_too[name] = condition, drawn.sample(others, min(count // OUTSIDE_EVERY, len(others)))
     clean = answered["clean"]
     for name in ("clean", "new_phrasings"):
         asked = [(r, ask_typed(engine, r.utterance)) for r in answered[name] if not _outside(r.utterance)]
         figures[f"{name}_typed_right_in_world"] = _share([answer_is_right(_turn(r), text) for r, text in asked])
         figures[f"{name}_same_typed_as_spoken"] = _share([r.answer.text == text for r, text in asked])
     figures |= _strangers(engine, count, rng)
+    for name, (condition, utterances) in outside_too.items():
+        refused = [r.right for r in answered[name] if _outside(r.utterance)]
+        more = tqdm(utterances, desc=f"{name}, outside", mininterval=5.0)
+        refused += [ask(engine, u, rng, condition).right for u in more]
+        figures |= {f"{name}_refused_outside": _share(refused), f"{name}_outside_questions": len(refused)}
     figures |= calibration(engine.model.folder, timed, 2 * count, seed)
     figures["wrong_examples"] = [
         {"user": r.utterance.text, "voice": r.utterance.voice, "reply": r.answer.text} for r in clean if not r.right
@@ -164,7 +177,6 @@ def _shares(results: Sequence[Result]) -> dict[str, float | None]:
     decided = [t for t in taken if t is not None and t >= 0]
     return {
         "right_in_world": _share([r.right for r in results if not _outside(r.utterance)]),
-        "refused_outside": _share([r.right for r in results if _outside(r.utterance)]),
         "end_within_640_ms": _share([t is not None and 0 <= t <= END_WITHIN_SEC for t in taken]),
         "taken_before_end": _share([t is not None and t < 0 for t in taken]),
         "end_median_sec": round(statistics.median(decided), 3) if decided else None,

@@ -40,8 +40,8 @@ from duplex.train.workers import in_processes
 NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it begins with
     "tokenizer": (),
     "data": (),
-    "ctc": ("data", "tokenizer"),  # and hears more of the users' corpus as it grows, like the next one
     "users": ("data",),
+    "ctc": ("data", "tokenizer"),  # and hears more of the users' corpus as it grows, like `adapter`
     "text": ("tokenizer",),
     "adapter": ("ctc",),
     "words": ("tokenizer",),

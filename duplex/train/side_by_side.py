@@ -33,8 +33,8 @@ _FORKSERVER = multiprocessing.get_context("forkserver")
 _PRELOADED = ["duplex.train.pipeline", "transformers.models.qwen2.modeling_qwen2"]
 _SYNTHESIZE = ("data", "users", "agent")
 
-# What the ears and all that follows them need takes longest. Where there are more stages than cores, these others give way.
-_GIVE_WAY = ("users", "text", "words", "agent", "codec", "speech")
+# The ears, and then what hears with them, take longest. Where there are more stages than cores, these give way to them.
+GIVE_WAY = ("text", "words", "agent", "codec", "speech")
 
 StageProcess = SpawnProcess | ForkServerProcess
 
@@ -159,7 +159,7 @@ def start(
 def _run(run: Callable[[str], None], stage: str, log: Path, threads: int, more: MoreThreads | None) -> None:
     """One stage, in its process, which leads a group of its own."""
     os.setpgid(0, 0)
-    if stage in _GIVE_WAY:
+    if stage in GIVE_WAY:
         os.nice(NICENESS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     handle = log.open("w")

@@ -174,6 +174,18 @@ def test_the_words_of_a_spoken_turn_are_read_again_before_the_reply(engine, feat
     assert not again.stream.hypotheses  # and not a second time
 
 
+def test_every_chunk_tells_whether_the_words_are_a_whole_turn(engine, features):
+    plain, searching = weighing_pieces(engine, None), weighing_pieces(engine, search := any_words(engine))
+    (untold,) = plain.listen([ListenStep(plain.branches.acquire(), features[0], True)])
+    assert untold.words_over is None
+    first, second = searching.branches.acquire(), searching.branches.acquire()
+    searching.listen([ListenStep(first, features[0], True)])
+    told = searching.listen([ListenStep(first, features[1]), ListenStep(second, features[2], True)])
+    over = [search.boundary_probability(branch.stream.hypotheses) for branch in (first, second)]
+    assert [result.words_over for result in told] == over
+    assert over[0] != over[1]
+
+
 def test_a_turn_that_goes_on_after_a_withdrawn_reply_keeps_its_words(engine, features):
     twice = weighing_pieces(engine, search := any_words(engine))
     branch, _ = hear_turn(twice, features, 3)

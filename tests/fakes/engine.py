@@ -86,6 +86,7 @@ class FakeEngine:
         self.branches = BranchPool(slots=slots, max_length=max_length, layers=1, kv_heads=1, head_dim=1)
         self.facts = EngineFacts(16000, CHUNK, 24000, 600, (19, 80), max_length, "fake")
         self.interruption: float | None = None  # told of every chunk of speech
+        self.words_over: float | None = None  # told of every chunk
         self.reply_text = reply_text
         self.samples_per_token = samples_per_token
         self.served_by: list[tuple[str, str]] = []  # (kind, thread name) of every batch
@@ -154,7 +155,8 @@ class FakeEngine:
         if level < 0.05:
             probs = {2: (0.02, 0.93, 0.05), 3: (0.05, 0.05, 0.9)}.get(before, probs)
         decision = TurnDecision(int(np.argmax(probs)))
-        return ListenResult(probs, decision, step.branch.length, None if level < 0.05 else self.interruption)
+        taking = None if level < 0.05 else self.interruption
+        return ListenResult(probs, decision, step.branch.length, taking, self.words_over)
 
     def reply(self, steps: Sequence[ReplyStep]) -> list[ReplyResult | StepFailure]:
         self._note("reply")

@@ -116,7 +116,7 @@ def test_the_end_is_as_likely_as_it_is_on_average_over_the_texts(seed: int) -> N
         total += weight
         over += weight * math.exp(search.model.log_probability(text) - prefix)
     [hypotheses] = search.advance([[]], logits[None])
-    assert search.probability_of_end(hypotheses) == pytest.approx(over / total, rel=1e-4)
+    assert search.boundary_probability(hypotheses) == pytest.approx(over / total, rel=1e-4)
 
 
 def log_probability_of_prefix(search: WordSearch, pieces: tuple[int, ...]) -> float:
@@ -129,7 +129,7 @@ def log_probability_of_prefix(search: WordSearch, pieces: tuple[int, ...]) -> fl
 
 def test_a_turn_that_has_not_begun_is_not_over() -> None:
     search = search_of(3, [[1, 2]])
-    assert search.probability_of_end([]) == 0.0
+    assert search.boundary_probability([]) == 0.0
 
 
 def test_nothing_said_is_no_text() -> None:

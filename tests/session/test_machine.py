@@ -568,8 +568,8 @@ def test_what_sounds_like_a_backchannel_counts_less_while_nobody_speaks(
     [
         (0.97, None, 0.97),
         (0.97, math.exp(-1), 0.97),  # which tells nothing
-        (0.97, 0.0, 0.1941),  # odds times e^-4.9
-        (0.97, math.exp(-8), 0.1941),
+        (0.97, 0.0, 0.7984),  # odds times e^-2.1
+        (0.97, math.exp(-4), 0.7984),
         (0.8, 0.9, 0.8821),
         (1.0, 0.0, 1.0),
         (0.0, 1.0, 0.0),
@@ -588,10 +588,12 @@ def test_a_sure_end_that_the_words_speak_against_counts_only_after_a_longer_sile
     assert talk.machine.verdict(RESPOND, words_over=0.001) is TurnDecision.RESPOND
 
 
-def test_words_tell_nothing_of_a_hum(talk: Talk) -> None:
-    talk.answered()
-    talk.hear(SPEECH, SILENCE, SILENCE)
-    assert talk.machine.verdict(IGNORE, words_over=0.0) is TurnDecision.IGNORE
+def test_words_tell_nothing_of_a_hum_but_of_who_has_taken_the_floor(telling: Talk) -> None:
+    telling.answered()
+    telling.hear(SPEECH, SPEECH, SILENCE, SILENCE)
+    assert telling.machine.verdict(RESPOND, words_over=0.0) is TurnDecision.RESPOND
+    telling.judge(CONTINUE, 0.9)
+    assert telling.machine.verdict(RESPOND, words_over=0.0) is TurnDecision.CONTINUE
 
 
 def test_a_short_turn_is_answered_in_silence_and_ignored_over_the_agent(talk: Talk) -> None:

@@ -32,6 +32,7 @@ from duplex.core.events import (
     UserActivity,
 )
 from duplex.core.metrics import Metrics
+from duplex.core.types import TurnDecision
 from duplex.pool.pool import StepFailedError
 from duplex.pool.queue import StepKind
 from duplex.session.session import Session
@@ -300,6 +301,18 @@ async def test_every_chunk_is_traced_once_and_as_it_was(call: Call) -> None:
     assert [trace.t_ms for trace in traces] == [160, 320, 480, 640, 800]
     assert [trace.speech for trace in traces] == [0.9 if level else 0.01 for level in levels]
     assert [trace.probs is None for trace in traces] == [True, True, False, False, False]
+
+
+async def test_words_that_are_no_whole_turn_make_it_wait_and_the_trace_says_so(call: Call) -> None:
+    call.engine.words_over = 0.0  # with a head that is sure, but not that sure
+    for level in (SILENCE, SPEECH, ASK, SILENCE, SILENCE):
+        call.speak(level)
+    await call.until(TurnTrace, t_ms=800)
+    decided = [trace.decision for trace in sorted(call.traces, key=lambda trace: trace.t_ms) if trace.probs]
+    assert decided == [TurnDecision.CONTINUE] * 4
+    for _ in range(4):
+        call.speak(SILENCE)
+    await call.until(StateChanged, agent="thinking")
 
 
 def test_what_clients_count_of_underruns_is_measured() -> None:
