@@ -19,7 +19,7 @@ from duplex.train.listen_stage import INTERRUPTION_CLASS, ListenModel
 from duplex.train.world.talk import UNKNOWN_REPLY
 
 # Users ask about anything, training seldom does; so it refuses long before that is the likeliest to it.
-REFUSED_FROM = 0.1
+REFUSED_FROM = 0.05
 
 
 def export(
