@@ -50,10 +50,10 @@ def collapsed(path: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(piece for piece, _ in itertools.groupby(path) if piece != BLANK)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_the_best_of_all_texts_is_found(seed: int) -> None:
-    """Against every alignment of every text, two pieces and three positions: no more texts than are kept."""
-    search = search_of(3, texts(3, 20, seed))
+def all_that_may_be_heard(seed: int) -> tuple[torch.Tensor, dict[tuple[int, ...], float]]:
+    """Random logits of two pieces at three positions, and by every alignment the log probability of every text that may
+    have been said: no more texts than are kept.
+    """
     logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)) * 2
     log_probs = logits.double().log_softmax(-1)
     heard: dict[tuple[int, ...], float] = {}
@@ -61,6 +61,13 @@ def test_the_best_of_all_texts_is_found(seed: int) -> None:
         likely = float(log_probs[range(3), path].sum())
         text = collapsed(path)
         heard[text] = np.logaddexp(heard.get(text, -np.inf), likely)
+    return logits, heard
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_best_of_all_texts_is_found(seed: int) -> None:
+    search = search_of(3, texts(3, 20, seed))
+    logits, heard = all_that_may_be_heard(seed)
     total = {
         text: likely + 0.7 * search.model.log_probability(text) + 0.4 * len(text) for text, likely in heard.items()
     }
@@ -101,18 +108,12 @@ def test_chunks_of_several_turns_are_searched_as_the_whole_turns_are() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_end_is_as_likely_as_it_is_on_average_over_the_texts(seed: int) -> None:
-    """Against every alignment of every text, two pieces and three positions: no more texts than are kept."""
     search = search_of(3, texts(3, 20, seed))
-    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)) * 2
-    log_probs = logits.double().log_softmax(-1)
-    heard: dict[tuple[int, ...], float] = {}
-    for path in itertools.product(range(3), repeat=3):
-        likely = math.exp(float(sum(log_probs[at, piece] for at, piece in enumerate(path))))
-        heard[collapsed(path)] = heard.get(collapsed(path), 0.0) + likely
+    logits, heard = all_that_may_be_heard(seed)
     total = over = 0.0
     for text, likely in heard.items():
         prefix = log_probability_of_prefix(search, text)
-        weight = likely * math.exp(ENTRIES.lm_weight * prefix + ENTRIES.insertion_bonus * len(text))
+        weight = math.exp(likely + ENTRIES.lm_weight * prefix + ENTRIES.insertion_bonus * len(text))
         total += weight
         over += weight * math.exp(search.model.log_probability(text) - prefix)
     [hypotheses] = search.advance([[]], logits[None])
