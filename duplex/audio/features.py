@@ -58,10 +58,12 @@ def _mel_banks(device: torch.device) -> torch.Tensor:
 def _frames_to_fbank(frames: torch.Tensor) -> torch.Tensor:
     """Windows of int16-scaled samples [..., 400] to log-mel [..., 80]."""
     frames = frames - frames.mean(dim=-1, keepdim=True)
-    before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-    frames = (frames - _PREEMPHASIS * before) * _povey_window(frames.device)
-    spectrum = torch.fft.rfft(frames, n=_FFT_SIZE).abs().pow(2.0)
-    return torch.clamp(spectrum @ _mel_banks(frames.device), min=_EPSILON).log()
+    emphasised = torch.sub(frames[..., 1:], frames[..., :-1], alpha=_PREEMPHASIS)
+    windowed = emphasised * _povey_window(frames.device)[1:]  # which begins with a zero
+    spectrum = torch.fft.rfft(torch.nn.functional.pad(windowed, (1, _FFT_SIZE - WINDOW_SAMPLES)))
+    real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+    power = torch.addcmul(real.square(), imaginary, imaginary)
+    return torch.clamp(power @ _mel_banks(frames.device), min=_EPSILON).log()
 
 
 def fbank(pcm: Float32 | torch.Tensor) -> torch.Tensor:

@@ -286,16 +286,23 @@ def vary_voices(features: Tensor, voices: Voices) -> Tensor:
     colour, contrast = (torch.from_numpy(drawn).float().to(device) for drawn in (voices.colour, voices.contrast))
     warp = _warps(device)[torch.from_numpy(voices.warp).to(device)]
     varied = features @ warp + (colour @ _cosines(device))[:, None]
-    for axis in (1, 2):
-        smooth = _smooth(varied * spoken, axis) / _smooth(spoken.expand_as(varied), axis).clamp(min=1e-6)
+    counts = (_sums(spoken, 1), spoken * _sums(torch.ones_like(features[:1, :1]), 2))
+    for axis, count in enumerate(counts, 1):
+        smooth = _sums(varied * spoken, axis) / count.clamp(min=1.0)
         varied = varied + contrast[:, axis - 1, None, None] * (varied - smooth)
     return varied * spoken
 
 
-def _smooth(features: Tensor, axis: int) -> Tensor:
-    """The mean of every value of [batch, frames, bins] and its four neighbours along an axis."""
-    kernel, padding = ((5, 1), (2, 0)) if axis == 1 else ((1, 5), (0, 2))
-    return F.avg_pool2d(features[:, None], kernel, stride=1, padding=padding, count_include_pad=False)[:, 0]
+def _sums(features: Tensor, axis: int) -> Tensor:
+    """Every value of [batch, frames, bins] and its four neighbours along an axis, added: several times as fast on a CPU
+    as torch's pooling.
+    """
+    size = features.shape[axis]
+    padded = F.pad(features, (0, 0, 2, 2) if axis == 1 else (2, 2))
+    total = padded.narrow(axis, 0, size) + padded.narrow(axis, 1, size)
+    for offset in range(2, 5):
+        total += padded.narrow(axis, offset, size)
+    return total
 
 
 def _masked(features: Tensor, masks: npt.NDArray[np.int64], fill: Tensor) -> Tensor:
