@@ -112,12 +112,7 @@ class _Optimizers:
             for wide, decay in ((True, options.weight_decay), (False, 0.0))
         ]
         self.optimizers: list[tuple[float, torch.optim.Optimizer]] = [
-            (
-                options.learning_rate,
-                torch.optim.AdamW(
-                    groups, options.learning_rate, options.betas, fused=self.parameters[0].is_cuda or None
-                ),
-            )
+            (options.learning_rate, torch.optim.AdamW(groups, options.learning_rate, options.betas, fused=True))
         ]
         if matrices:
             muon = _Muon(matrices, options.matrix_rate, options.weight_decay)
