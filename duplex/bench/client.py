@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from duplex.audio.wav import WavError, write_wav
-from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse
+from duplex.bench.conversation import ClientOptions, ConversationError, converse
 from duplex.bench.log import ConversationLog, Event
 from duplex.bench.recordings import Recording, check_rate
 from duplex.bench.report import event_line, summary, summary_text
@@ -120,7 +120,7 @@ def save(log: ConversationLog, path: Path, stereo: bool) -> None:
 
 
 async def run(arguments: argparse.Namespace, script: Sequence[Item]) -> list[ConversationLog]:
-    """Hold the conversations, printing as they go. Raises ConversationRefusedError, OSError."""
+    """Hold the conversations, printing as they go. Raises ConversationError, OSError."""
 
     def show(event: Event) -> None:
         line = event_line(event, as_json=arguments.json, trace=arguments.trace)
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     try:
         logs = asyncio.run(run(parsed, script))
-    except (ConversationRefusedError, OSError) as error:
+    except (ConversationError, OSError) as error:
         print(f"client: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:

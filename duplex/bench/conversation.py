@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,9 +27,24 @@ FRAME_MS = 20
 PLAYED_INTERVAL_SEC = 0.1
 DEFAULT_INPUT_RATE = 16000  # Hz, when nothing is spoken
 HANDSHAKE_SEC = 15.0
+_UNREADABLE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    struct.error,
+)  # of what is not as the protocol has it
 
 
-class ConversationRefusedError(DuplexError):
+class ConversationError(DuplexError):
+    """A conversation that could not be held."""
+
+
+class ServerMessageError(ConversationError):
+    """The server sent what is no message of the native protocol."""
+
+
+class ConversationRefusedError(ConversationError):
     """The server did not let the client in. `code`: its error code, an HTTP status, or `unreachable`."""
 
     def __init__(self, code: str, message: str, close_code: int | None = None) -> None:
@@ -66,7 +82,8 @@ async def converse(url: str, script: Sequence[Item], options: ClientOptions | No
     """Hold one conversation at `url` (ws:// or wss://, with or without /v1/duplex) and return its log.
 
     Cancelling it leaves the server as a dropped connection does. Raises ConversationRefusedError when the server
-    cannot be reached or refuses the session; a session that the server ends later is in the log's `close_code`.
+    cannot be reached or refuses the session, ServerMessageError when it sends what cannot be read; a session that the
+    server ends later is in the log's `close_code`.
     """
     return await _Conversation(url, script, options or ClientOptions()).run()
 
@@ -99,6 +116,7 @@ class _Conversation:
         self._options = options
         self._input_rate = _input_rate(script, options.input_rate)
         self._frame_samples = self._input_rate * FRAME_MS // 1000
+        self._frame_sec = self._frame_samples / self._input_rate  # a little below 20 ms at odd rates
         self._speaker = VirtualSpeaker(options.output_rate, keep=options.keep_audio)
         self._cue = Cue(script, options.reply_timeout_sec)
         self._log = ConversationLog(self._input_rate, options.output_rate)
@@ -137,9 +155,11 @@ class _Conversation:
         options = self._options
         tls = client_tls(verify=options.verify_tls) if self._url.startswith("wss:") else None
         headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else {}
+        socket: ClientConnection | None = None
+        let_in = False
         try:
             async with asyncio.timeout(HANDSHAKE_SEC):
-                self._socket = await connect(
+                socket = self._socket = await connect(
                     self._url,
                     subprotocols=[Subprotocol(SUBPROTOCOL)],
                     additional_headers=headers,
@@ -147,11 +167,15 @@ class _Conversation:
                     proxy=None,
                     ssl=tls,
                 )
-                await self._greet(self._socket, resume)
+                await self._greet(socket, resume)
+            let_in = True
         except InvalidStatus as error:
             raise ConversationRefusedError(str(error.response.status_code), error.response.reason_phrase) from error
         except (OSError, TimeoutError, InvalidURI, InvalidHandshake) as error:
             raise ConversationRefusedError("unreachable", str(error) or "timeout") from error
+        finally:
+            if socket is not None and not let_in:
+                socket.transport.abort()  # or a server that lets us in after all would hold a session for nobody
 
     async def _greet(self, socket: ClientConnection, resume: dict[str, Any] | None) -> None:
         hello = {
@@ -172,8 +196,11 @@ class _Conversation:
             async for message in socket:
                 if isinstance(message, bytes):
                     continue
-                decoded = json.loads(message)
-                kind = decoded.pop("type")
+                try:
+                    decoded = json.loads(message)
+                    kind = decoded.pop("type")
+                except _UNREADABLE as error:
+                    raise ServerMessageError(f"no message of the protocol: {message[:80]!r}") from error
                 if kind == "ready":
                     self._ready = decoded
                     return
@@ -247,7 +274,7 @@ class _Conversation:
                 return False
             await self._send_microphone(socket, now)
             await self._report_played(socket, now)
-            await asyncio.sleep(max(0.0, (self._frames + 1) * FRAME_MS / 1000 - self._now()))
+            await asyncio.sleep(max(0.0, (self._frames + 1) * self._frame_sec - self._now()))
         return False
 
     def _finished(self, now: float) -> bool:
@@ -276,7 +303,7 @@ class _Conversation:
 
     async def _send_microphone(self, socket: ClientConnection, now: float) -> None:
         """Every frame whose last sample has been captured by now."""
-        while (self._frames + 1) * FRAME_MS / 1000 <= now:
+        while (self._frames + 1) * self._frame_sec <= now:
             start = self._frames * self._frame_samples
             pcm = self._microphone(start)
             flags = (FLAG_FIRST if self._seq == 0 else 0) | (FLAG_DISCONT if self._discontinuity else 0)
@@ -317,22 +344,33 @@ class _Conversation:
         try:
             async for message in socket:
                 now = self._now()
-                if isinstance(message, bytes):
-                    self._log.frames.append(ReceivedFrame.of(message, now))
-                    self._last_agent_seq = self._log.frames[-1].seq
-                    self._speaker.push(message, now, self._turn)
-                    continue
-                decoded = json.loads(message)
-                self._note(decoded.pop("type"), decoded, now)
-                if self._log.events[-1].type == "cut":
-                    self._speaker.cut(decoded["new_epoch"], now, withdrawn=not decoded["heard_text"])
+                try:
+                    cut = self._take(message, now)
+                except _UNREADABLE as error:
+                    raise ServerMessageError(f"no message of the protocol: {message[:80]!r}") from error
+                if cut:
                     await self._report_played(socket, now, force=True)
-                elif self._log.events[-1].type == "state":
-                    self._turn, self._agent = decoded["turn"], decoded["agent"]
         except ConnectionClosed:
             pass
         if socket.close_code not in (None, 1000, 1006):
             self._note("closed", {"code": socket.close_code, "reason": socket.close_reason})
+
+    def _take(self, message: str | bytes, now: float) -> bool:
+        """One message; whether it cut the agent short."""
+        if isinstance(message, bytes):
+            frame = ReceivedFrame.of(message, now)
+            self._log.frames.append(frame)
+            self._last_agent_seq = frame.seq
+            self._speaker.push(message, now, self._turn)
+            return False
+        decoded = json.loads(message)
+        kind = decoded.pop("type")
+        self._note(kind, decoded, now)
+        if kind == "cut":
+            self._speaker.cut(decoded["new_epoch"], now, withdrawn=not decoded["heard_text"])
+        elif kind == "state":
+            self._turn, self._agent = decoded["turn"], decoded["agent"]
+        return bool(kind == "cut")
 
     def _note(self, kind: str, fields: dict[str, Any], now: float | None = None) -> None:
         event = Event(self._now() if now is None else now, kind, fields)

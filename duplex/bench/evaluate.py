@@ -7,13 +7,13 @@ import asyncio
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from duplex.audio.wav import WavError
-from duplex.bench.conversation import ClientOptions, ConversationRefusedError
+from duplex.bench.conversation import ClientOptions, ConversationError
 from duplex.bench.evaluation import Evaluation, intelligibility, report, run, table
 from duplex.bench.plots import draw
 from duplex.bench.scoring import Outcome
@@ -23,7 +23,7 @@ from duplex.core.errors import ConfigError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-SHOWN_FAILURES = 5
+SHOWN_TROUBLES = 5
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,6 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     if others := unannotated(options.folder):
         print(f"evaluate: {len(others)} recordings have no annotation and are left out, {others[0]}", file=sys.stderr)
+    if wrong := _unwritable(options):
+        print(f"evaluate: {wrong}", file=sys.stderr)
+        return EXIT_USAGE
     client = ClientOptions(
         api_key=options.api_key,
         verify_tls=not options.insecure,
@@ -104,19 +107,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             evaluation = asyncio.run(held)
     except ExceptionGroup as group:
         first = group.exceptions[0]
-        if not isinstance(first, (ConversationRefusedError, WavError, OSError)):
+        if not isinstance(first, (ConversationError, WavError, OSError)):
             raise
         print(f"evaluate: {first}", file=sys.stderr)
         return EXIT_FAILED
-    try:
-        _finish(options, evaluation)
-    except (WavError, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    failed = [outcome for outcome in evaluation.outcomes if outcome.failed]
-    for outcome in failed[:SHOWN_FAILURES]:
-        print(f"evaluate: {outcome.case.name} failed: {outcome.failed}", file=sys.stderr)
-    return EXIT_FAILED if failed else 0
+    _finish(options, evaluation)
+    troubled = [outcome for outcome in evaluation.outcomes if outcome.failed or outcome.reported]
+    said = [f"{o.case.name} " + (f"failed: {o.failed}" if o.failed else f"reported {o.reported}") for o in troubled]
+    for one in (said, evaluation.problems):
+        for line in one[:SHOWN_TROUBLES]:
+            print(f"evaluate: {line}", file=sys.stderr)
+        if len(one) > SHOWN_TROUBLES:
+            print(f"evaluate: and {len(one) - SHOWN_TROUBLES} more", file=sys.stderr)
+    return EXIT_FAILED if troubled or evaluation.problems else 0
+
+
+def _unwritable(options: argparse.Namespace) -> str:
+    """What of what is to be written cannot be, so that nobody finds out when all is measured; "": nothing."""
+    if options.json is not None and options.json.is_dir():
+        return f"{options.json} is a folder"
+    for folder in (options.out, options.plots):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            return f"{folder} is no folder"
+    return ""
 
 
 def _write(options: argparse.Namespace, evaluation: Evaluation) -> None:
@@ -127,10 +140,21 @@ def _write(options: argparse.Namespace, evaluation: Evaluation) -> None:
 
 
 def _finish(options: argparse.Namespace, evaluation: Evaluation) -> None:
-    _write(options, evaluation)
-    if not options.no_asr:
+    """Table, JSON and plots, each of them whatever becomes of the others."""
+
+    def tried(step: Callable[[], object]) -> None:
+        try:
+            step()
+        except (WavError, OSError, ValueError) as error:
+            evaluation.problems.append(str(error))
+
+    def recognise() -> None:
         evaluation.figures["intelligibility"] = intelligibility(evaluation, options.folder)
-        _write(options, evaluation)
-    if options.plots is not None:
-        draw(options.plots, evaluation.outcomes, evaluation.logs)
+
+    tried(lambda: _write(options, evaluation))
+    if not options.no_asr:
+        tried(recognise)
+        tried(lambda: _write(options, evaluation))
     print(table(evaluation.figures))
+    if options.plots is not None:
+        tried(lambda: draw(options.plots, evaluation.outcomes, evaluation.logs))

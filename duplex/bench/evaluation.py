@@ -13,23 +13,30 @@ from typing import Any
 
 from duplex.audio.recogniser import Recogniser, WordErrors, error_rate
 from duplex.audio.wav import read_wav, write_wav
-from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse
+from duplex.bench.conversation import ClientOptions, ConversationRefusedError, ServerMessageError, converse
 from duplex.bench.log import ConversationLog
+from duplex.bench.recordings import Recording
 from duplex.bench.scoring import Outcome, detection_error, figures, score
 from duplex.bench.scrape import speaking_seconds
 from duplex.bench.script import At, Utterance
 from duplex.bench.testset import GRAMMAR_FILE, SOURCE_FOLDER, Case
 
 SETTLE_SEC = 0.3  # silence before a recording begins
+FULL = ("capacity", "503")  # what a server that has no room now refuses with
+FULL_SEC = 60.0  # for so long, once it has let one in, it is asked again
+ASK_AGAIN_SEC = 2.0
 
 
 @dataclass
 class Evaluation:
-    """What came of a test set: outcomes in the order of the cases, and the logs of the conversations."""
+    """What came of a test set: outcomes in the order of the cases, and the logs of the conversations. `problems`: what could
+    not be written.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     logs: list[ConversationLog] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
 
 async def run(
@@ -43,36 +50,56 @@ async def run(
 ) -> Evaluation:
     """Hold one conversation a case, `parallel` at a time; with `out`, write `out/{case}/output.wav`, time-aligned.
 
-    A conversation that breaks or is refused is an outcome that failed; as long as none was held, a refusal ends the
-    run. Raises ConversationRefusedError, WavError, OSError; conversations under way are hung up then.
+    A conversation that breaks or is refused is an outcome that failed, a full server is asked again for a while; as long
+    as none was let in, a refusal ends the run. Raises ConversationRefusedError, WavError, OSError; conversations under way
+    are hung up then.
     """
     slots = asyncio.Semaphore(parallel)
     before = speaking_seconds(url, verify_tls=options.verify_tls)
-    held_one = False
+    evaluation = Evaluation()
+    let_in = False
+
+    def note() -> None:
+        nonlocal let_in
+        let_in = True
+
+    async def talk(recording: Recording) -> ConversationLog:
+        """One conversation; while the server is full, another try now and then."""
+        script = [Utterance(recording, At(SETTLE_SEC))]
+        give_up = asyncio.get_running_loop().time() + FULL_SEC
+        while True:
+            try:
+                return await converse(url, script, replace(options, trace=True, on_ready=note))
+            except ConversationRefusedError as error:
+                full = let_in and error.code in FULL
+                if not full or asyncio.get_running_loop().time() >= give_up:
+                    raise
+            await asyncio.sleep(ASK_AGAIN_SEC)
 
     async def hold(case: Case) -> tuple[Outcome, ConversationLog]:
-        nonlocal held_one
         async with slots:
-            script = [Utterance(case.recording(), At(SETTLE_SEC))]
+            recording = case.microphone()
             try:
-                log = await converse(url, script, replace(options, trace=True))
-            except ConversationRefusedError as error:
-                if not held_one:
-                    raise
-                log = ConversationLog(options.input_rate or script[0].recording.rate, options.output_rate)
-                outcome = Outcome(case, (), failed=str(error))
-            else:
-                held_one = True
+                log = await talk(recording)
                 outcome = score(case, log)
+            except (ConversationRefusedError, ServerMessageError) as error:
+                if not let_in:
+                    raise
+                log = ConversationLog(options.input_rate or recording.rate, options.output_rate)
+                outcome = Outcome(case, (), failed=str(error))
         if out is not None and log.said:
-            await asyncio.to_thread(write_output, out / case.name, log, outcome)
+            try:
+                await asyncio.to_thread(write_output, out / case.name, log, outcome)
+            except OSError as error:
+                evaluation.problems.append(str(error))
         on_case(outcome)
         return outcome, log
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(hold(case)) for case in cases]
     results = [task.result() for task in tasks]
-    evaluation = Evaluation([outcome for outcome, _ in results], [log for _, log in results])
+    evaluation.outcomes = [outcome for outcome, _ in results]
+    evaluation.logs = [log for _, log in results]
     evaluation.figures = figures(evaluation.outcomes)
     evaluation.figures["speed"] = _speed(evaluation.logs, before, speaking_seconds(url, verify_tls=options.verify_tls))
     return evaluation
@@ -82,7 +109,7 @@ def intelligibility(evaluation: Evaluation, root: Path) -> dict[str, Any]:
     """Word error of the replies that were heard to their end, of the source voice in the test set's folder, and of
     both where they say the same.
 
-    Raises WavError, OSError: the source voice is not as it should be.
+    Raises WavError, OSError, ValueError: the grammar or the source voice is not as it should be.
     """
     grammar = root / GRAMMAR_FILE
     sentences = grammar.read_text(encoding="utf-8").splitlines() if grammar.is_file() else []
@@ -132,14 +159,15 @@ def write_output(folder: Path, log: ConversationLog, outcome: Outcome) -> None:
 
 def _speed(logs: Sequence[ConversationLog], before: float | None, after: float | None) -> dict[str, Any]:
     audio_sec = sum(sum(frame.samples for frame in log.frames) / log.output_rate for log in logs)
-    first = [event.fields["first_audio_ms"] for log in logs for event in log.of_type("metrics")]
+    measured = [event.fields.get("first_audio_ms") for log in logs for event in log.of_type("metrics")]
+    first = [value for value in measured if value is not None]
     work_sec = None if before is None or after is None else after - before
     return {
         "first_audio_ms_p50": round(median(first), 1) if first else None,
         "real_time_factor": None if work_sec is None or not audio_sec else round(work_sec / audio_sec, 4),
         "agent_audio_sec": round(audio_sec, 1),
         "underruns": sum(log.underruns for log in logs),
-        "skipped_ms": sum(event.fields["skipped_ms"] for log in logs for event in log.of_type("overload")),
+        "skipped_ms": sum(event.fields.get("skipped_ms", 0) for log in logs for event in log.of_type("overload")),
     }
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from duplex.audio.wav import WavError
-from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse
+from duplex.bench.conversation import ClientOptions, ConversationError, ConversationRefusedError, converse
 from duplex.bench.log import ConversationLog
 from duplex.bench.plots import draw_load
 from duplex.bench.recordings import Recording, check_rate
@@ -97,7 +97,7 @@ async def load(
 ) -> Load:
     """Hold the calls. The first one not let in ends the joining, not the others' calls.
 
-    Raises ConversationRefusedError when it is the very first, OSError.
+    Raises ConversationRefusedError when it is the very first, ServerMessageError, OSError.
     """
     clock = asyncio.get_running_loop().time
     began, over = clock(), asyncio.Event()
@@ -300,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             came = asyncio.run(load(options.url, questions, plan, client, count))
     except ExceptionGroup as group:
         first = group.exceptions[0]
-        if not isinstance(first, (ConversationRefusedError, OSError)):
+        if not isinstance(first, (ConversationError, OSError)):
             raise
         print(f"bench: {first}", file=sys.stderr)
         return EXIT_FAILED

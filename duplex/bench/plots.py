@@ -79,7 +79,7 @@ def _timeline(path: Path, outcome: Outcome, log: ConversationLog) -> Path:
     for annotation in outcome.case.annotations:
         for axis in axes[:, 0]:
             axis.axvspan(*annotation.timestamp, color="tab:orange", alpha=0.2)
-    judged = [event for event in log.of_type("turn") if event.fields["probs"] is not None]
+    judged = [event for event in log.of_type("turn") if event.fields.get("probs") is not None]
     times = [event.fields["t_ms"] / 1000 - start for event in judged]
     for index, name in enumerate(("continue", "respond", "ignore")):
         axes[2, 0].plot(times, [event.fields["probs"][index] for event in judged], ".-", label=name, linewidth=0.8)

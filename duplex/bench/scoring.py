@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -15,20 +15,30 @@ from duplex.bench.speaker import HeardReply
 from duplex.bench.testset import Annotation, Case, Task
 from duplex.core.words import answer_is_right
 
-STOP_MARGIN_SEC = 1.0  # after a sound ends, a reply that falls silent still counts as disturbed by it
+STOP_MARGIN_SEC = (
+    1.0  # after an interruption ends, a late answer to the question before that falls silent was cut by it
+)
 NORMAL_CLOSURE = 1000  # of a WebSocket
 END_WINDOW_SEC = 0.64  # after the end of a turn in which the state head should say so
 
 
 @dataclass(frozen=True, slots=True)
 class Sounding:
-    """A reply as it was heard, seconds on the recording's clock: from its first audible sample to its last."""
+    """A reply as it was heard, seconds on the recording's clock: from its first audible sample to its last.
+
+    text: its words, of one that was cut those that were heard. withdrawn: the server cut it before any word was heard.
+    """
 
     start_sec: float
     end_sec: float
     turn: int
     interrupted: bool
     text: str
+    withdrawn: bool = False
+
+    def answers_after(self, moment_sec: float) -> bool:
+        """Whether it may be the answer to a turn that ends then: it was not cut before, or withdrawn."""
+        return not self.withdrawn and not (self.interrupted and self.end_sec <= moment_sec)
 
     @property
     def row(self) -> dict[str, Any]:
@@ -39,10 +49,12 @@ class Sounding:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one case. None where a figure does not apply; `failed` says why none does.
+    """What came of one case. None where a figure does not apply; `failed` says why none does, `reported` what trouble the
+    server told of in a conversation that went on.
 
     took_over: the agent spoke where it was (turn taking, interruption) or was not (pause) its turn.
-    latency_sec: from the end of the user's turn to the first audible sample; negative when the agent was early.
+    latency_sec: from the end of the user's turn to the first audible sample of its answer; negative when that was early.
+    early: the agent was heard before the user's turn had ended, be it with what it withdrew.
     stopped, stop_sec: the interruption stopped the old reply, and how long from its onset to the last audible sample.
     disturbed: a backchannel or background sound stopped the agent or made it answer.
     was_speaking: whether the agent spoke when it was to be interrupted or disturbed.
@@ -53,6 +65,7 @@ class Outcome:
     replies: tuple[Sounding, ...]
     took_over: bool | None = None
     latency_sec: float | None = None
+    early: bool | None = None
     stopped: bool | None = None
     stop_sec: float | None = None
     disturbed: bool | None = None
@@ -62,6 +75,7 @@ class Outcome:
     end_probability: float | None = None
     pause_probability: float | None = None
     failed: str = ""
+    reported: str = ""
 
     @property
     def row(self) -> dict[str, Any]:
@@ -79,7 +93,9 @@ class Outcome:
             "case": self.case.name,
             "task": self.case.task.value,
             "failed": self.failed,
+            "reported": self.reported,
             "took_over": self.took_over,
+            "early": self.early,
             "stopped": self.stopped,
             "disturbed": self.disturbed,
             "was_speaking": self.was_speaking,
@@ -103,13 +119,19 @@ def score(case: Case, log: ConversationLog) -> Outcome:
         Task.BACKCHANNEL: _disturbance,
         Task.BACKGROUND: _disturbance,
     }
-    return judge[case.task](case, replies, log, said)
+    return replace(judge[case.task](case, replies, log, said), reported=_trouble(log, fatal=False))
+
+
+def _trouble(log: ConversationLog, *, fatal: bool) -> str:
+    """The first error that the server reported and that ended the session, or did not; "": none."""
+    errors = (event.fields for event in log.of_type("error") if bool(event.fields.get("fatal")) is fatal)
+    return next((f"error {error.get('code', '')}: {error.get('message', '')}" for error in errors), "")
 
 
 def failure(log: ConversationLog) -> str:
-    """Why a conversation says nothing about the agent: it broke, or the server reported an error; "" where it does."""
-    if errors := log.of_type("error"):
-        return f"error {errors[0].fields.get('code', '')}: {errors[0].fields.get('message', '')}"
+    """Why a conversation says nothing about the agent: it broke, or was not held to its end; "" where it does."""
+    if error := _trouble(log, fatal=True):
+        return error
     if log.close_code != NORMAL_CLOSURE:
         return f"the connection ended with {log.close_code or 'no close code'} {log.close_reason}".rstrip()
     streamed_sec = sum(map(len, log.user_frames)) / log.input_rate
@@ -125,23 +147,25 @@ def _soundings(log: ConversationLog, said: SaidItem) -> list[Sounding]:
         audible = np.flatnonzero(np.abs(log.heard[reply.start : end]) > AUDIBLE)
         if len(audible):
             first, last = ((reply.start + int(i)) / log.output_rate - said.start_sec for i in (audible[0], audible[-1]))
-            found.append(Sounding(first, last, reply.turn, reply.interrupted, _text(log, reply)))
+            found.append(Sounding(first, last, reply.turn, reply.interrupted, _text(log, reply), reply.withdrawn))
     return found
 
 
 def _text(log: ConversationLog, reply: HeardReply) -> str:
-    """What a reply says; of a withdrawn one nothing, the words of its turn are those of the next."""
+    """What a reply says, of one that was cut as far as it was heard; of a withdrawn one nothing, the words of its turn are
+    those of the next.
+    """
     if reply.withdrawn:
         return ""
-    texts = [text.text for text in log.texts if text.turn == reply.turn and text.text]
-    return texts[-1].strip() if texts else ""
+    texts = [text for text in log.texts if text.turn == reply.turn and text.text]
+    return (texts[-1].remembered if reply.interrupted else texts[-1].text).strip() if texts else ""
 
 
 def _pause(case: Case, replies: tuple[Sounding, ...], log: ConversationLog, said: SaidItem) -> Outcome:
     """A pause is taken when the agent is heard before the user has finished."""
-    annotated = case.annotations[-1].end
-    end = said.end_sec - said.start_sec if annotated is None else annotated
     pauses = [annotation.timestamp for annotation in case.annotations]
+    annotated = case.annotations[-1].end
+    end = max(said.end_sec - said.start_sec, pauses[-1][1]) if annotated is None else annotated
     return Outcome(
         case,
         replies,
@@ -156,12 +180,13 @@ def _turn_taking(case: Case, replies: tuple[Sounding, ...], log: ConversationLog
     """`timestamp[0]` of a turn-taking annotation is where the user's turn ends."""
     annotation = case.annotations[0]
     end = annotation.timestamp[0]
-    reply = replies[0] if replies else None
+    reply = next((reply for reply in replies if reply.answers_after(end)), None)
     return Outcome(
         case,
         replies,
         took_over=reply is not None,
         latency_sec=None if reply is None else reply.start_sec - end,
+        early=any(reply.start_sec < end for reply in replies),
         right=_right(annotation, replies[-1] if replies else None),
         outside=annotation.outside,
         end_probability=_respond_probability(log, said, (end, end + END_WINDOW_SEC)),
@@ -174,9 +199,11 @@ def _interruption(case: Case, replies: tuple[Sounding, ...], log: ConversationLo
     onset, end = annotation.timestamp
     old = next((reply for reply in replies if reply.start_sec <= onset < reply.end_sec), None)
     later = [reply for reply in replies if reply.start_sec > onset]
-    if later and later[0] is replies[0] and later[0].interrupted and later[0].end_sec <= end + STOP_MARGIN_SEC:
-        del later[0]  # the late answer to what was asked before, and cut itself
-    new = later[0] if later else None
+    if later and later[0] is replies[0]:
+        [first, *_] = later
+        if first.start_sec < end or (first.interrupted and first.end_sec <= end + STOP_MARGIN_SEC):
+            del later[0]  # the late answer to what was asked before
+    new = next((reply for reply in later if reply.answers_after(end)), None)
     stopped = old is not None and old.interrupted
     return Outcome(
         case,
@@ -192,9 +219,9 @@ def _interruption(case: Case, replies: tuple[Sounding, ...], log: ConversationLo
 
 def _disturbance(case: Case, replies: tuple[Sounding, ...], log: ConversationLog, said: SaidItem) -> Outcome:
     del log, said
-    onset, end = case.annotations[0].timestamp
+    onset = case.annotations[0].timestamp[0]
     old = next((reply for reply in replies if reply.start_sec <= onset < reply.end_sec), None)
-    stopped = old is not None and old.interrupted and old.end_sec <= end + STOP_MARGIN_SEC
+    stopped = old is not None and old.interrupted  # nothing else in the recording could have cut it
     late = not replies or replies[0].start_sec > onset  # the first reply is the question's, if there is one
     later = [reply for reply in replies if reply.start_sec > onset][1 if late else 0 :]
     disturbed = None if late and not later else stopped or bool(later)
@@ -217,7 +244,7 @@ def _respond_probability(log: ConversationLog, said: SaidItem, *spans: tuple[flo
     judged = [
         (event.fields["t_ms"] / 1000 - said.start_sec, event.fields["probs"][1])
         for event in log.of_type("turn")
-        if event.fields["probs"] is not None
+        if event.fields.get("probs") is not None
     ]
     return max((p for t, p in judged for start, end in spans if start <= t <= end), default=None)
 
@@ -225,31 +252,45 @@ def _respond_probability(log: ConversationLog, said: SaidItem, *spans: tuple[flo
 def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The figures of a test set, by task; see docs/evaluation.md. Failed conversations are counted and left out."""
     held = [o for o in outcomes if not o.failed]
+    tasks = {o.case.task for o in outcomes}
 
-    def of(*tasks: Task) -> list[Outcome]:
-        return [o for o in held if o.case.task in tasks]
+    def of(task: Task) -> list[Outcome]:
+        return [o for o in held if o.case.task is task]
 
-    out: dict[str, Any] = {"conversations": {"held": len(held), "failed": len(outcomes) - len(held)}}
-    if pauses := of(Task.PAUSE):
+    def counts(task: Task) -> dict[str, int]:
+        cases = len(of(task))
+        return {"cases": cases, "failed": sum(o.case.task is task for o in outcomes) - cases}
+
+    out: dict[str, Any] = {
+        "conversations": {
+            "held": len(held),
+            "failed": len(outcomes) - len(held),
+            "reported_errors": sum(bool(o.reported) for o in held),
+        }
+    }
+    if Task.PAUSE in tasks:
+        pauses = of(Task.PAUSE)
         out["pause"] = {
-            "cases": len(pauses),
+            **counts(Task.PAUSE),
             "tor": _share([o.took_over for o in pauses]),
             "right": _share([o.right for o in pauses]),
         }
-    if turns := of(Task.TURN_TAKING):
+    if Task.TURN_TAKING in tasks:
+        turns = of(Task.TURN_TAKING)
         latencies = [o.latency_sec for o in turns if o.latency_sec is not None]
         out["turn_taking"] = {
-            "cases": len(turns),
+            **counts(Task.TURN_TAKING),
             "tor": _share([o.took_over for o in turns]),
             **_spread("latency_sec", latencies),
-            "early": _share([latency < 0 for latency in latencies]),
+            "early": _share([o.early for o in turns]),
             "right": _share([o.right for o in turns if not o.outside]),
             "refused_outside": _share([o.right for o in turns if o.outside]),
         }
-    if cuts := of(Task.INTERRUPTION):
+    if Task.INTERRUPTION in tasks:
+        cuts = of(Task.INTERRUPTION)
         speaking = [o for o in cuts if o.was_speaking]
         out["interruption"] = {
-            "cases": len(cuts),
+            **counts(Task.INTERRUPTION),
             "agent_was_silent": len(cuts) - len(speaking),
             "tor": _share([o.took_over for o in cuts]),
             **_spread("latency_sec", [o.latency_sec for o in cuts if o.latency_sec is not None]),
@@ -258,10 +299,11 @@ def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "right": _share([o.right for o in cuts]),
         }
     for task, name in ((Task.BACKCHANNEL, "backchannel"), (Task.BACKGROUND, "background")):
-        if sounds := of(task):
+        if task in tasks:
+            sounds = of(task)
             speaking = [o for o in sounds if o.was_speaking]
             out[name] = {
-                "cases": len(sounds),
+                **counts(task),
                 "agent_was_silent": len(sounds) - len(speaking),
                 "disturbed": _share([o.disturbed for o in sounds]),
                 "stopped_while_speaking": _share([o.disturbed for o in speaking]),

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from duplex.audio.wav import WavError
@@ -23,6 +24,7 @@ from duplex.bench.recordings import Recording, check_rate
 from duplex.core.errors import ConfigError
 
 GRAMMAR_FILE = "grammar.txt"  # sentences of the agent's world, one a line
+TAIL_SEC = 3.0  # of a recording behind the last thing in it
 SOURCE_FOLDER = "source_voice"  # {id}.wav with {id}.txt: the voice that the agent was trained on
 
 
@@ -72,6 +74,19 @@ class Case:
         """The user's side. Raises WavError, OSError."""
         return Recording.read(self.folder / "input.wav")
 
+    def microphone(self) -> Recording:
+        """The user's side as it is streamed: with silence behind it until an answer to the last thing in it would be heard.
+        The speech of an interruption is what is to be answered, not the question before. Raises WavError, OSError.
+        """
+        recording = self.recording()
+        start_sec, end_sec = self.annotations[-1].timestamp
+        last_sec = start_sec if self.task is Task.TURN_TAKING else end_sec
+        missing = max(0, round((last_sec + TAIL_SEC) * recording.rate) - len(recording.pcm))
+        padded = replace(recording, pcm=np.pad(recording.pcm, (0, missing)))
+        if self.task is not Task.INTERRUPTION:
+            return padded
+        return replace(padded, onset=round(start_sec * recording.rate), end=round(end_sec * recording.rate))
+
 
 _ANNOTATIONS = TypeAdapter(list[Annotation])
 
@@ -82,6 +97,10 @@ def read_cases(root: Path) -> list[Case]:
     Raises ConfigError naming the file that is wrong, or when there is no case at all.
     """
     cases = []
+    for task in Task:
+        for path in sorted(root.rglob(f"{task.value}.json")):
+            if not (path.parent / "input.wav").is_file():
+                raise ConfigError(f"{path} has no input.wav beside it")
     for wav in sorted(root.rglob("input.wav")):
         found = [task for task in Task if (wav.parent / f"{task.value}.json").is_file()]
         if len(found) > 1:
@@ -106,10 +125,15 @@ def check_recordings(cases: Sequence[Case]) -> None:
     for case in cases:
         path = case.folder / "input.wav"
         try:
-            rate = case.recording().rate
+            recording = case.recording()
         except (WavError, OSError) as error:
             raise ConfigError(f"{path}: {error}") from error
-        check_rate(rate, path)
+        check_rate(recording.rate, path)
+        if recording.end == 0:
+            raise ConfigError(f"{path}: nothing in it is as loud as speech")
+        length_sec = len(recording.pcm) / recording.rate
+        if (last_sec := max(annotation.timestamp[0] for annotation in case.annotations)) > length_sec:
+            raise ConfigError(f"{path} ends after {length_sec:.2f} s, but something in it begins at {last_sec:g} s")
 
 
 def _annotations(path: Path, *, ordered: bool) -> tuple[Annotation, ...]:

@@ -317,7 +317,12 @@ def parser() -> argparse.ArgumentParser:
         help="background noise this far below the level of the speech",
     )
     add("--telephone", action="store_true", help="300-3400 Hz, 8 kHz, mu-law")
-    add("--speed", type=_within(0.5, 2.0), metavar="FACTOR", help="how fast every voice speaks (0.8 to 1.25, drawn)")
+    add(
+        "--speed",
+        type=_within(0.5, 2.0),
+        metavar="FACTOR",
+        help="how fast every voice speaks (0.8 to 1.25, espeak-ng's from 0.75, drawn)",
+    )
     add(
         "--level",
         type=_within(-60.0, 0.0),
@@ -338,6 +343,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     options = parser().parse_args(arguments)
+    if options.count < 1:
+        print("evaluate.py make: --count is at least 1", file=sys.stderr)
+        return EXIT_USAGE
     if options.folder.exists() and not (options.folder.is_dir() and not any(options.folder.iterdir())):
         print(f"evaluate.py make: {options.folder} is no empty folder", file=sys.stderr)
         return EXIT_USAGE

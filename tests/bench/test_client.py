@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -9,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from duplex.audio.wav import read_wav, write_wav
-from duplex.bench import client
+from duplex.bench import client, conversation
 from duplex.bench.conversation import ClientOptions, ConversationRefusedError, converse, socket_url
 from duplex.bench.recordings import Recording
 from duplex.bench.script import AfterReply, At, DuringReply, Typed, Utterance
 from duplex.core.errors import ConfigError
+from duplex.protocols.native import SUBPROTOCOL
 from tests.fakes.stand_in_server import Behaviour, StandInServer, StandInThread
 
 RATE = 16000
@@ -145,6 +148,21 @@ async def test_the_key_opens(stand_in: StandInServer) -> None:
 async def test_nobody_there_is_unreachable() -> None:
     with pytest.raises(ConversationRefusedError, match="unreachable"):
         await converse("ws://127.0.0.1:9", [])
+
+
+async def test_a_server_that_does_not_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that stayed would hold one of its sessions."""
+    monkeypatch.setattr(conversation, "HANDSHAKE_SEC", 0.3)
+    left = asyncio.Event()
+
+    async def mute(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        left.set()
+
+    async with serve(mute, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as server:
+        with pytest.raises(ConversationRefusedError, match="timeout"):
+            await converse(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", [])
+        await asyncio.wait_for(left.wait(), 5.0)
 
 
 async def test_a_server_that_vanishes_ends_the_conversation(stand_in: StandInServer) -> None:

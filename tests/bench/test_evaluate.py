@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from duplex.audio.wav import read_wav, write_wav
+from duplex.bench import evaluation
 from duplex.bench.evaluate import main
+from duplex.protocols.native import SUBPROTOCOL
 from tests.fakes.stand_in_server import Behaviour, StandInServer, StandInThread
 
 RATE = 16000
@@ -85,11 +88,21 @@ def test_a_server_that_breaks_off_fails_and_is_not_scored(folder, tmp_path, caps
         breaking.join()
     assert "user_interruption/000 failed: the connection ended" in capsys.readouterr().err
     figures = json.loads(report.read_text())
-    assert figures["conversations"] == {"held": 0, "failed": 1}
-    assert "interruption" not in figures
+    assert figures["conversations"] == {"held": 0, "failed": 1, "reported_errors": 0}
+    assert figures["interruption"]["tor"] is None
 
 
-def test_a_refusal_in_the_middle_is_a_failed_case(folder, tmp_path, capsys):
+def test_a_full_server_is_asked_again(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "ASK_AGAIN_SEC", 0.2)
+    report = tmp_path / "report.json"
+    with StandInThread(StandInServer(replace(BRIEF, seats=1))) as server:
+        asked = ["--parallel", "2", "--no-asr", "--json", str(report)]
+        assert main([str(folder), "--url", server.url, *asked]) == 0
+    assert json.loads(report.read_text())["conversations"]["held"] == 2
+
+
+def test_a_refusal_in_the_middle_is_a_failed_case(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation, "FULL_SEC", 0.0)
     stand_in = StandInServer(BRIEF)
     report = tmp_path / "report.json"
     with StandInThread(stand_in) as server:
@@ -99,6 +112,59 @@ def test_a_refusal_in_the_middle_is_a_failed_case(folder, tmp_path, capsys):
         full.join()
     assert "user_interruption/000 failed: capacity" in capsys.readouterr().err
     assert json.loads(report.read_text())["turn_taking"]["tor"] == 1.0
+
+
+def test_a_server_that_says_something_else_fails_its_case(folder, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    ready = {
+        "type": "ready",
+        "session_id": "s",
+        "resume_token": "t",
+        "epoch": 0,
+        "pts": 0,
+        "mic_pts": 0,
+        "resumed": False,
+    }
+
+    def babble(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(json.dumps(ready))
+        connection.send("good morning")
+        for _ in connection:
+            pass
+
+    with serve(babble, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        assert main([str(folder), "--url", url, "--no-asr", "--json", str(report)]) == 1
+        server.shutdown()
+        thread.join()
+    assert "turn_taking/000 failed: no message of the protocol: 'good morning'" in capsys.readouterr().err
+    assert json.loads(report.read_text())["conversations"]["failed"] == 2
+
+
+def test_what_cannot_be_written_or_recognised_does_not_take_the_table_along(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "turn_taking").write_text("a file")
+    (folder / "grammar.txt").write_bytes(b"\xff\xfe")
+    asked = ["--task", "turn_taking", "--out", str(out), "--plots", str(tmp_path / "plots")]
+    with StandInThread(StandInServer(BRIEF)) as server:
+        assert main([str(folder), "--url", server.url, *asked]) == 1
+    shown = capsys.readouterr()
+    assert any(line.split() == ["turn_taking", "tor", "1.0"] for line in shown.out.splitlines())
+    assert "turn_taking" in shown.err
+    assert "utf-8" in shown.err
+    assert (tmp_path / "plots" / "timeline.png").is_file()
+
+
+@pytest.mark.parametrize("option", ["--json", "--out", "--plots"])
+def test_what_cannot_be_written_is_told_before_anything_is_measured(folder, tmp_path, capsys, option):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert main([str(folder), "--url", "ws://127.0.0.1:9", option, str(tmp_path if option == "--json" else file)]) == 2
+    assert "folder" in capsys.readouterr().err
 
 
 def test_a_recording_that_cannot_be_streamed_is_refused_before_any_is(folder, capsys):

@@ -57,6 +57,25 @@ def test_an_early_answer_has_a_negative_latency():
     assert not outcome.right
 
 
+def test_what_was_taken_back_is_early_but_no_answer():
+    talk = log((1.5, 1.7, ""), (2.6, 3.0, "It is Paris."))
+    talk.replies[0].withdrawn = talk.replies[0].interrupted = True
+    outcome = score(case(Task.TURN_TAKING, 2.0, 2.0, answer=RIGHT), talk)
+    assert (outcome.took_over, outcome.early) == (True, True)
+    assert outcome.latency_sec == pytest.approx(0.6)
+    unanswered = log((1.5, 1.7, "It"), cut=(1,))
+    outcome = score(case(Task.TURN_TAKING, 2.0, 2.0, answer=RIGHT), unanswered)
+    assert (outcome.took_over, outcome.early, outcome.latency_sec) == (False, True, None)
+
+
+def test_a_reply_that_was_cut_said_what_was_heard_of_it():
+    talk = log((2.4, 2.6, "It is Paris."), cut=(1,))
+    talk.texts[0].heard = "It"
+    outcome = score(case(Task.TURN_TAKING, 2.0, 2.0, answer=RIGHT), talk)
+    assert [reply.text for reply in outcome.replies] == ["It"]
+    assert (outcome.took_over, outcome.right) == (True, False)
+
+
 def test_no_answer_is_no_take_over_and_no_right_answer():
     outcome = score(case(Task.TURN_TAKING, 2.0, 2.0, answer=RIGHT), log())
     assert (outcome.took_over, outcome.right, outcome.latency_sec) == (False, False, None)
@@ -75,6 +94,12 @@ def test_a_withdrawn_reply_does_not_say_the_words_of_the_next():
 def test_a_pause_is_taken_when_the_agent_speaks_before_the_end(start, taken):
     outcome = score(case(Task.PAUSE, 1.0, 1.6), log((start, start + 1, "Hm.")))
     assert outcome.took_over is taken
+
+
+def test_a_turn_does_not_end_before_its_last_pause():
+    """However soft the words behind it are."""
+    outcome = score(case(Task.PAUSE, 2.5, 3.1), log((2.8, 3.0, "Hm.")))  # loud until 2.0
+    assert outcome.took_over
 
 
 def test_an_interruption_stops_the_old_reply_and_gets_a_new_one():
@@ -104,6 +129,24 @@ def test_a_late_answer_to_the_question_is_none_to_the_interruption():
     assert outcome.right
 
 
+def test_a_late_answer_that_talks_through_an_interruption_is_none_to_it():
+    talk = log((5.1, 9.0, "One, two, three."))
+    outcome = score(case(Task.INTERRUPTION, 5.0, 6.0, answer=RIGHT), talk)
+    assert (outcome.took_over, outcome.latency_sec, outcome.right) == (False, None, False)
+
+
+def test_an_answer_begun_before_the_interruption_has_ended():
+    talk = log((2.5, 5.3, "One, two, three."), (5.8, 7.0, "Paris."), cut=(1,))
+    outcome = score(case(Task.INTERRUPTION, 5.0, 6.0, answer=RIGHT), talk)
+    assert outcome.latency_sec == pytest.approx(-0.2)
+    assert outcome.right
+
+
+def test_what_was_begun_and_cut_in_mid_interruption_is_no_answer():
+    talk = log((2.5, 5.2, "One, two,"), (5.5, 5.8, "Par"), cut=(1, 2))
+    assert score(case(Task.INTERRUPTION, 5.0, 6.0), talk).took_over is False
+
+
 def test_a_late_answer_to_the_question_is_none_to_a_backchannel():
     late = (4.2, 7.0, "One, two, three.")
     assert score(case(Task.BACKCHANNEL, 4.0, 4.4), log(late)).disturbed is None
@@ -116,7 +159,7 @@ def test_a_broken_conversation_says_nothing_about_the_agent():
     whole = score(case(Task.BACKGROUND, 4.0, 4.4), log((2.5, 6.0, "One, two, three.")))
     broken, erring, unbegun = log(), log(), log()
     broken.close_code = 1011
-    erring.events.append(Event(1.0, "error", {"code": "step_failed", "message": "out of memory", "fatal": False}))
+    erring.events.append(Event(1.0, "error", {"code": "step_failed", "message": "out of memory", "fatal": True}))
     unbegun.said = []
     early = log()
     early.user_frames = [np.zeros(3 * RATE, np.float32)]
@@ -126,8 +169,22 @@ def test_a_broken_conversation_says_nothing_about_the_agent():
     assert failed[2].failed
     assert "after 3.0 s" in failed[3].failed
     out = figures([whole, *failed])
-    assert out["conversations"] == {"held": 1, "failed": 4}
-    assert out["background"]["cases"] == 1
+    assert out["conversations"] == {"held": 1, "failed": 4, "reported_errors": 0}
+    assert (out["background"]["cases"], out["background"]["failed"]) == (1, 4)
+    nothing = figures(failed)["background"]
+    assert (nothing["cases"], nothing["failed"], nothing["disturbed"]) == (0, 4, None)
+
+
+def test_an_answer_that_failed_is_a_missing_one():
+    erring = log()
+    erring.events.append(
+        Event(1.0, "error", {"code": "step_failed", "message": "the turn is too long", "fatal": False})
+    )
+    outcome = score(case(Task.TURN_TAKING, 2.0, 2.0, answer=RIGHT), erring)
+    assert (outcome.failed, outcome.took_over, outcome.right) == ("", False, False)
+    assert "too long" in outcome.reported
+    out = figures([outcome])
+    assert (out["conversations"]["reported_errors"], out["turn_taking"]["tor"]) == (1, 0.0)
 
 
 def test_a_backchannel_that_the_agent_talks_through():
@@ -137,8 +194,12 @@ def test_a_backchannel_that_the_agent_talks_through():
 
 @pytest.mark.parametrize(
     "talk",
-    [log((2.5, 4.6, "One, two,"), cut=(1,)), log((2.5, 6.0, "One, two, three."), (6.5, 7.0, "Yes?"))],
-    ids=["stopped", "answered"],
+    [
+        log((2.5, 4.6, "One, two,"), cut=(1,)),
+        log((2.5, 5.6, "One, two,"), cut=(1,)),
+        log((2.5, 6.0, "One, two, three."), (6.5, 7.0, "Yes?")),
+    ],
+    ids=["stopped", "stopped late", "answered"],
 )
 def test_a_disturbing_backchannel(talk):
     assert score(case(Task.BACKCHANNEL, 4.0, 4.4), talk).disturbed
@@ -182,8 +243,8 @@ def test_the_answer_to_a_paused_turn_is_what_is_heard_last_beyond_its_end(replie
 def test_figures_leave_apart_what_did_not_apply():
     speaking = Outcome(case(Task.INTERRUPTION, 1, 2), (), took_over=True, stop_sec=0.4, was_speaking=True, right=True)
     silent = dataclasses.replace(speaking, was_speaking=False, stop_sec=None, took_over=False, right=False)
-    inside = Outcome(case(Task.TURN_TAKING, 1, 1), (), took_over=True, latency_sec=-0.2, right=True)
-    refused = dataclasses.replace(inside, latency_sec=0.6, outside=True, right=False)
+    inside = Outcome(case(Task.TURN_TAKING, 1, 1), (), took_over=True, latency_sec=-0.2, early=True, right=True)
+    refused = dataclasses.replace(inside, latency_sec=0.6, early=False, outside=True, right=False)
     out = figures([speaking, silent, inside, refused])
     assert out["interruption"]["agent_was_silent"] == 1
     assert out["interruption"]["tor"] == 0.5

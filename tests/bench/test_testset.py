@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from duplex.audio.wav import read_wav, write_wav
-from duplex.bench.testset import Task, read_cases
+from duplex.bench.testset import Task, check_recordings, read_cases
 from duplex.core.errors import ConfigError
 from duplex.train import testset
 from duplex.train.testset import TASKS, main
@@ -60,6 +60,34 @@ def test_a_turns_end_may_have_no_second_timestamp(tmp_path):
     assert read_cases(tmp_path)[0].annotations[0].timestamp[0] == 2
 
 
+def test_an_annotation_without_its_recording_is_refused(tmp_path):
+    write_case(tmp_path, "t/1", [{"timestamp": [0, 1]}])
+    folder = write_case(tmp_path, "t/2", [{"timestamp": [0, 1]}])
+    (folder / "input.wav").rename(folder / "Input.wav")
+    with pytest.raises(ConfigError, match=r"2/pause\.json has no input\.wav"):
+        read_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("peak", "start", "complaint"), [(0.5, 1500, "ends after 2.00 s"), (0.001, 1, "as loud as speech")]
+)
+def test_recordings_that_nothing_can_be_measured_with_are_refused(tmp_path, peak, start, complaint):
+    folder = write_case(tmp_path, "t/1", [{"timestamp": [start, start + 1]}], "interrupt")
+    write_wav(folder / "input.wav", np.full(32000, peak, np.float32), 16000)
+    with pytest.raises(ConfigError, match=complaint):
+        check_recordings(read_cases(tmp_path))
+
+
+def test_a_recording_is_streamed_with_silence_behind_it(tmp_path):
+    folder = write_case(tmp_path, "t/1", [{"timestamp": [1.0, 2.0]}], "interrupt")
+    write_wav(folder / "input.wav", np.full(16000 * 2, 0.5, np.float32), 16000)
+    [case] = read_cases(tmp_path)
+    heard = case.microphone()
+    assert len(heard.pcm) == 5 * 16000
+    assert not heard.pcm[2 * 16000 :].any()
+    assert (heard.onset, heard.end) == (16000, 2 * 16000)
+
+
 def test_two_tasks_in_one_folder_are_refused(tmp_path):
     folder = write_case(tmp_path, "t/1", [{"timestamp": [0, 1]}])
     (folder / "turn_taking.json").write_text("[]")
@@ -76,6 +104,11 @@ def test_a_set_is_not_made_over_a_file(tmp_path, capsys):
     (tmp_path / "set").write_text("mine")
     assert main([str(tmp_path / "set"), "--count", "1"]) == 2
     assert "no empty folder" in capsys.readouterr().err
+
+
+def test_a_set_of_no_cases_is_not_made(tmp_path, capsys):
+    assert main([str(tmp_path / "set"), "--count", "0"]) == 2
+    assert "--count is at least 1" in capsys.readouterr().err
 
 
 def test_a_generated_set_is_read_back(tmp_path):
