@@ -23,7 +23,7 @@ from duplex.engine.steps import Engine
 from duplex.pool.pool import ModelPool
 from duplex.protocols.native import SUBPROTOCOL, NativeProtocol
 from duplex.server.access import authorized, offered_subprotocols
-from duplex.server.connection import CLOSE_DRAINING, Connection, Farewell
+from duplex.server.connection import CLOSE_DRAINING, CLOSE_FAULT, Connection, Farewell, part
 from duplex.server.http import Pages, refuse
 from duplex.server.tls import server_context
 from duplex.session.line import ConversationLine
@@ -175,7 +175,7 @@ class App:
                 self._connections.discard(connection)
         except Exception as error:
             log.exception("connection failed", extra={"cause": type(error).__name__})
-            await socket.close(1011, "internal")
+            await part(socket, CLOSE_FAULT, "internal")
         finally:
             self._sockets -= 1
             self._socket_gone.set()
@@ -185,8 +185,8 @@ class App:
         """Tell a browser, which sees no HTTP status, why it may not in."""
         self.metrics.refusals.labels("unauthorized").inc()
         protocol = NativeProtocol(max_message_bytes=self.config.max_message_bytes)
-        await socket.send(protocol.encode(ErrorEvent("unauthorized", "an API key is needed", fatal=True)))
-        await socket.close(CLOSE_UNAUTHORIZED, "unauthorized")
+        words = protocol.encode(ErrorEvent("unauthorized", "an API key is needed", fatal=True))
+        await part(socket, CLOSE_UNAUTHORIZED, "unauthorized", words)
 
     def _not_ready(self) -> str | None:
         if self.registry.draining:

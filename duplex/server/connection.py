@@ -35,7 +35,8 @@ CLOSE_IDLE = 4408
 CLOSE_TAKEN_OVER = 4409
 CLOSE_CAPACITY = 4429
 CLOSE_DRAINING = 4503
-SEND_TIMEOUT_SEC = 15.0  # a client that takes nothing for so long is too slow
+SEND_TIMEOUT_SEC = 15.0  # a client that takes nothing for so long is too slow, or its link dead
+PARTING_SEC = 4.0  # for the last words and the closing handshake
 
 
 class Farewell(Exception):  # noqa: N818  (an ending, not an error)
@@ -86,7 +87,8 @@ class Connection:
         except* ConnectionClosed as endings:
             closed = next(e for e in _leaves(endings) if isinstance(e, ConnectionClosed))
             clean = closed.rcvd is not None and closed.rcvd.code == CLOSE_NORMAL
-            farewell = Farewell(1006, "gone", keep=not clean)
+            if farewell.keep:  # else it said goodbye before
+                farewell = Farewell(1006, "gone", keep=not clean)
         finally:
             self._ended.cancel()
             if seat is not None:
@@ -110,7 +112,11 @@ class Connection:
     async def _notice_close(self) -> None:
         """End the connection when the client is gone."""
         await self._socket.wait_closed()
-        raise Farewell(1006, "gone", keep=True)
+        raise self._gone()
+
+    def _gone(self) -> Farewell:
+        """The client has closed the connection, or lost it."""
+        return Farewell(1006, "gone", keep=self._socket.close_code != CLOSE_NORMAL)
 
     # --- beginning ---------------------------------------------------------------------------------------
 
@@ -191,7 +197,7 @@ class Connection:
                 raise Farewell(CLOSE_NORMAL, "bye")
             elif event is not None:
                 seat.session.handle(event)
-        raise Farewell(1006, "gone", keep=self._socket.close_code != CLOSE_NORMAL)
+        raise self._gone()
 
     async def _write(self, seat: Seat) -> None:
         outbox = seat.session.outbox
@@ -222,23 +228,35 @@ class Connection:
             async with asyncio.timeout(SEND_TIMEOUT_SEC):
                 await self._socket.send(self._protocol.encode(event))
         except TimeoutError as error:
-            raise Farewell(CLOSE_FAULT, "too slow") from error
+            raise Farewell(CLOSE_FAULT, "too slow", keep=True) from error
         if isinstance(event, ErrorEvent) and event.fatal:
             raise Farewell(event.close_code or CLOSE_FAULT, event.code)
 
     # --- ending ------------------------------------------------------------------------------------------
 
     async def _close(self, farewell: Farewell) -> None:
-        try:
-            if farewell.error is not None:
-                await self._socket.send(self._protocol.encode(farewell.error))
-            elif farewell.code == CLOSE_NORMAL:
-                await self._socket.send(self._protocol.encode(ServerBye(farewell.reason)))
-        except ConnectionClosed:
-            return
+        last: ServerEvent | None = farewell.error
+        if last is None and farewell.code == CLOSE_NORMAL:
+            last = ServerBye(farewell.reason)
+        words = None if last is None else self._protocol.encode(last)
         code = farewell.code if farewell.code != 1006 else CLOSE_NORMAL
-        await self._socket.close(code, farewell.reason)
+        await part(self._socket, code, farewell.reason, words)
         log.info("connection closed", extra={"code": farewell.code, "reason": farewell.reason})
+
+
+async def part(socket: ServerConnection, code: int, reason: str, words: str | bytes | None = None) -> None:
+    """Close a connection, after some last words. One whose client takes nothing is broken off: a send waits for it, and so
+    do a close and a keepalive behind it.
+    """
+    try:
+        async with asyncio.timeout(PARTING_SEC):
+            if words is not None:
+                await socket.send(words)
+            await socket.close(code, reason)
+    except ConnectionClosed:
+        pass
+    except TimeoutError:
+        socket.transport.abort()
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

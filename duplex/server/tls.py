@@ -45,13 +45,11 @@ def server_context(cert: Path | None, key: Path | None) -> ssl.SSLContext:
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
-    """(certificate, key) files in `folder`, made unless they are there and valid for another week."""
+    """(certificate, key) files in `folder`, made unless they are there, whole and valid for another week."""
     cert_file, key_file = folder / "self-signed.crt", folder / "self-signed.key"
     now = datetime.datetime.now(datetime.UTC)
-    if cert_file.exists() and key_file.exists():
-        present = x509.load_pem_x509_certificate(cert_file.read_bytes())
-        if present.not_valid_after_utc > now + datetime.timedelta(days=7):
-            return cert_file, key_file
+    if _usable(cert_file, key_file, now + datetime.timedelta(days=7)):
+        return cert_file, key_file
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "duplex")])
     certificate = (
@@ -73,6 +71,18 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
         file.write(pem)
     cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return cert_file, key_file
+
+
+def _usable(cert_file: Path, key_file: Path, until: datetime.datetime) -> bool:
+    """Whether both files are there, belong together and hold until then: writing them may have been broken off."""
+    if not cert_file.exists() or not key_file.exists():
+        return False
+    try:
+        certificate = x509.load_pem_x509_certificate(cert_file.read_bytes())
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    except (ValueError, TypeError):
+        return False
+    return certificate.public_key() == key.public_key() and certificate.not_valid_after_utc > until
 
 
 def _own_names() -> list[x509.GeneralName]:

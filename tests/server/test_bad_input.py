@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from duplex.core.config import load_config
 from duplex.protocols.native import KIND_MIC, AudioHeader
+from duplex.server import connection
 from duplex.server.app import App
 from duplex.session.commands import LINE_BACKLOG, Command, CommandQueue
 from tests.fakes.engine import ASK, SILENCE, SPEECH, FakeEngine, chunks
@@ -221,6 +222,49 @@ async def test_a_resume_takes_the_seat_of_a_connection_that_hangs(app: App) -> N
         back._pts = again["mic_pts"]
         await back.speak(QUESTION)
         await back.until("text", final=True)
+
+
+async def test_a_link_that_dies_in_mid_reply_costs_no_conversation(
+    app: App, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is taken any more: sends and the closing handshake hang until they are given up."""
+    monkeypatch.setattr(connection, "SEND_TIMEOUT_SEC", 0.3)
+    monkeypatch.setattr(connection, "PARTING_SEC", 0.3)
+    engine.reply_text = " ".join(f"word{i}" for i in range(30))
+
+    async with connected(app.port) as client:
+        ready = await client.hello(playback="report")
+        await client.speak(QUESTION)
+        await client.until_audio()
+        [server_side] = app._connections
+        socket = server_side._socket
+
+        async def hang(*_: object) -> None:
+            await socket.wait_closed()
+
+        monkeypatch.setattr(socket, "send", hang)
+        monkeypatch.setattr(socket, "close", hang)
+        await asyncio.wait_for(app.settled(), 5)
+        assert await closed(client) == 1006
+        got = max(header.seq for header, _ in client.audio)
+    async with connected(app.port) as back:
+        resume = {"token": ready["resume_token"], "last_seq": got, "played": {"epoch": 0, "pts": 0}}
+        assert (await back.hello(resume=resume))["resumed"]
+        await back.until("text", final=True)
+
+
+async def test_who_says_goodbye_before_it_is_welcomed_leaves_nothing(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(connection.Connection, "_welcome", never)
+    async with connected(app.port) as client:
+        await client.send({"type": "hello"})
+        while not len(app.registry):
+            await asyncio.sleep(0.01)
+        await client.socket.close()
+    await asyncio.wait_for(app.settled(), 5)
+    assert len(app.registry) == 0
 
 
 async def test_who_takes_a_seat_in_mid_reply_misses_nothing(app: App, engine: FakeEngine) -> None:

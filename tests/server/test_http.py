@@ -118,6 +118,19 @@ async def test_tls_with_a_certificate_made_here(tmp_path: Path) -> None:
             assert '"ready"' in str(await socket.recv())
 
 
+@pytest.mark.parametrize("broken", ["self-signed.crt", "self-signed.key"])
+def test_a_certificate_of_which_writing_was_broken_off_is_made_anew(tmp_path: Path, broken: str) -> None:
+    cert, key = self_signed(tmp_path)
+    (tmp_path / broken).write_bytes(b"")
+    assert self_signed(tmp_path) == (cert, key)
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+    other = tmp_path / "other"
+    self_signed(other)
+    (other / broken).replace(tmp_path / broken)  # a whole one, of another pair
+    self_signed(tmp_path)
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+
+
 def test_a_certificate_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cert, key = self_signed(tmp_path)
     junk = tmp_path / "junk.pem"
