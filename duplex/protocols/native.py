@@ -70,6 +70,10 @@ CLOSE_SIZE = 4413
 MAX_FRAME_SEC = 1.0
 MAX_BEFORE_HELLO = 5  # messages that are not `hello`; the fifth closes
 MAX_OVERSIZED = 3  # messages over the limit; the third closes
+MAX_MISPLACED = 10  # audio frames on end whose pts is not where the one before ended: the client does not count samples
+_LOST_COUNT = (
+    "pts has to rise by the samples of each frame, at input.rate; frames are taken as they arrive from here on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,9 @@ class NativeProtocol:
         self._oversized = 0
         self._input_rate = 16000
         self._next_pts: int | None = None
+        self._frame_end: int | None = None  # pts behind the last frame that came, taken or not
+        self._misplaced = 0  # frames on end that do not begin there
+        self._by_arrival = False  # what pts says is not believed any more
 
     # --- in ----------------------------------------------------------------------------------------------
 
@@ -206,9 +213,13 @@ class NativeProtocol:
         samples = len(body) // 2
         if samples > MAX_FRAME_SEC * self._input_rate:
             return ErrorEvent("bad_audio", f"a frame of {samples} samples is longer than {MAX_FRAME_SEC} s")
+        if self._lost_count(header, samples):
+            return ErrorEvent("bad_audio", _LOST_COUNT)
         missing = 0
         skip = 0
-        if self._next_pts is not None and header.pts != self._next_pts:
+        if self._by_arrival:
+            pass
+        elif self._next_pts is not None and header.pts != self._next_pts:
             if header.pts > self._next_pts:
                 missing = header.pts - self._next_pts
             elif not header.flags & FLAG_DISCONT:
@@ -219,8 +230,18 @@ class NativeProtocol:
                 self._next_pts = header.pts + samples  # the client's clock started anew
                 return MicAudio(int16_to_float(body))
             return None
-        self._next_pts = header.pts + samples
+        self._next_pts = self.mic_pts + samples if self._by_arrival else header.pts + samples
         return MicAudio(int16_to_float(body[2 * skip :]), missing)
+
+    def _lost_count(self, header: AudioHeader, samples: int) -> bool:
+        """Whether the client turns out, with this frame, to count something else than samples."""
+        follows = header.pts == self._frame_end or bool(header.flags & FLAG_DISCONT)
+        self._misplaced = 0 if follows or self._frame_end is None else self._misplaced + 1
+        self._frame_end = header.pts + samples
+        if self._misplaced < MAX_MISPLACED or self._by_arrival:
+            return False
+        self._by_arrival = True
+        return True
 
     # --- out ---------------------------------------------------------------------------------------------
 

@@ -144,6 +144,26 @@ def test_a_microphone_clock_that_starts_anew_is_followed() -> None:
     assert isinstance(protocol.receive(mic(320)), MicAudio)
 
 
+@pytest.mark.parametrize("step", [0, 20, 20_000], ids=["none", "milliseconds", "microseconds"])
+def test_a_clock_that_does_not_count_samples_is_told_and_not_believed(step: int) -> None:
+    protocol = greeted()
+    events = [protocol.receive(mic(step * number)) for number in range(100)]
+    errors = [event for event in events if isinstance(event, ErrorEvent)]
+    assert [error.code for error in errors] == ["bad_audio"]
+    assert "rise by the samples" in errors[0].message
+    late = events[-80:]
+    assert all(isinstance(event, MicAudio) and len(event.pcm) == 320 and not event.missing for event in late)
+
+
+def test_a_microphone_that_loses_frames_now_and_then_is_believed() -> None:
+    protocol = greeted()
+    starts = [320 * (number + number // 3) for number in range(60)]  # every fourth is lost
+    events = [protocol.receive(mic(start)) for start in starts]
+    taken = [event for event in events if isinstance(event, MicAudio)]
+    assert len(taken) == 60
+    assert sum(event.missing for event in taken) == 320 * 19
+
+
 def test_a_resumed_microphone_goes_on_counting() -> None:
     protocol = greeted()
     ready = Ready("s", "t", 30, True, 16000, 24000, 0, 0, 640, 400, (), SessionConfig(), 1 << 20, 300)
