@@ -161,7 +161,7 @@ class DialogueMachine:
             if turn.over_agent and not turn.taken:  # no end of a turn, no interruption, and soon over: it was a hum
                 needed_ms = max(needed_ms, self.config.barge_in_ms)
             answered = turn.resumed or turn.voice.speech_ms >= needed_ms
-            actions += self._respond() if answered else self._drop()
+            actions += self._respond() if answered else self._ignore()
         return actions
 
     def _wait_for_onset(self, event: ChunkHeard) -> list[Action]:
@@ -260,7 +260,7 @@ class DialogueMachine:
             return []  # who has interrupted and still speaks is no backchannel
         if decision is TurnDecision.RESPOND:
             return self._respond()
-        return self._drop()
+        return self._ignore()
 
     def _respond(self) -> list[Action]:
         assert self.turn is not None
@@ -274,16 +274,21 @@ class DialogueMachine:
         generation = self._begin_reply(answers_speech=True, turn=turn.number)
         return [*actions, Respond(turn.number, generation, turn.taken)]
 
+    def _ignore(self) -> list[Action]:
+        """The open turn was none; over a reply it was a hum."""
+        assert self.turn is not None
+        number, actions = self.turn.number, self._drop()
+        if self.reply is not None:
+            self._announced = Announce(UserActivity.BACKCHANNEL, _ACTIVITY[self.state], number)
+            actions.append(self._announced)
+        return actions
+
     def _drop(self) -> list[Action]:
         assert self.turn is not None
         turn, self.turn = self.turn, None
         self.user = UserActivity.SILENT
         self._onset = VoiceActivity()
-        actions: list[Action] = [DropTurn(turn.number, turn.taken)]
-        if self.reply is not None:
-            self._announced = Announce(UserActivity.BACKCHANNEL, _ACTIVITY[self.state], turn.number)
-            actions.append(self._announced)
-        return actions
+        return [DropTurn(turn.number, turn.taken)]
 
     def _interject(self, reason: CutReason) -> list[Action]:
         """Something typed comes in between: whatever is being said, by either side, ends here."""

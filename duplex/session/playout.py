@@ -159,14 +159,21 @@ class Playout:
 
     # --- hearing -----------------------------------------------------------------------------------------
 
-    def report(self, now_sec: float, epoch: int, pts: int) -> None:
-        """The client says that everything before `pts` was heard. Old epochs are void."""
+    def report(self, now_sec: float, epoch: int, pts: int, queued_ms: float | None = None) -> None:
+        """The client says that everything before `pts` was heard, and that it holds so much more. Old epochs are void.
+
+        A client whose queue ran empty behind the end of a reply, and that stays a little short of it (by its output's
+        latency, for instance), has nothing new to say: patience runs out as if it said nothing.
+        """
         if epoch != self.epoch:
+            return
+        reported = max(self._epoch_pts, min(pts, self.sent_pts))
+        if reported == self._reported and queued_ms == 0 and self._sent_whole:
             return
         self._reported_sec = now_sec
         if self._virtual:
             return
-        self._reported = max(self._epoch_pts, min(pts, self.sent_pts))
+        self._reported = reported
         self._heard = self._reported if self._unreported else max(self._heard, self._reported)
         self._heard_sec = now_sec
         self._unreported = False
@@ -251,6 +258,11 @@ class Playout:
         return self._ended.turn, "".join(word.text for word in self._ended.words)
 
     # --- inside ------------------------------------------------------------------------------------------
+
+    @property
+    def _sent_whole(self) -> bool:
+        """Whether nothing of the current reply is still to be sent."""
+        return not self._lacking and (self._current is None or self._current.closed)
 
     def _again(self, now_sec: float) -> list[AgentAudio | TextDelta]:
         events: list[AgentAudio | TextDelta] = []

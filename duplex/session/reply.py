@@ -82,6 +82,8 @@ class Reply:
                     generation=self.generation,
                 )
             except BranchOverflowError:
+                if not self._written:
+                    raise  # nobody may wait for an answer that has no room
                 break  # the slot is full: the reply ends here, the session starts anew at the next turn
             self._written = True
             for segment in result.segments:

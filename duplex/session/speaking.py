@@ -130,7 +130,8 @@ class Speaking:
         heard = NOTHING_HEARD
         if not action.withdrawn:
             heard = self.playout.heard(now) if action.keep_heard else self._onset_heard
-        if reply is not None and reply.generation == action.generation and self.playout.started():
+        told = self.playout.started() or action.reason is CutReason.CLIENT  # who asks for silence waits for an answer
+        if reply is not None and reply.generation == action.generation and told:
             self._void(reply.turn, heard.text, action.reason)
             if not action.withdrawn and not action.keep_heard:
                 self._metrics.cut_sec.observe(max(0.0, now - self._onset_sec))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from duplex.core.config import load_config
+from duplex.core.errors import BranchOverflowError
 from duplex.server.app import App
 from tests.fakes.engine import ASK, HUM, SILENCE, SPEECH, FakeEngine, chunks
 from tests.server.wire import Client, connected
@@ -206,6 +208,34 @@ async def test_a_client_stops_the_agent(app: App, engine: FakeEngine) -> None:
         last_user = len(memory) - memory[::-1].index(4.0) - 1
         before = [i for i in memory[:last_user] if i >= 100]
         assert len(before) == len(cut["heard_text"].split())
+
+
+async def test_a_client_that_stops_a_reply_before_it_sounds_is_told(app: App, engine: FakeEngine) -> None:
+    engine.gates["reply"] = threading.Event()
+    async with connected(app.port) as client:
+        await client.hello()
+        await client.speak(QUESTION)
+        await client.until("state", agent="thinking")
+        await client.send({"type": "interrupt"})
+        cut = await client.until("cut", reason="client")
+        assert (cut["heard_text"], cut["new_epoch"]) == ("", 1)
+        await client.until("state", agent="listening")
+        engine.gates.pop("reply").set()
+        await client.speak(QUESTION)
+        await client.until_audio(1)
+
+
+async def test_an_answer_that_has_no_room_is_told(app: App, engine: FakeEngine) -> None:
+    def full(memory: list[float]) -> str:
+        raise BranchOverflowError(f"{len(memory)} positions are all there are")
+
+    engine.reply_text = full
+    async with connected(app.port) as client:
+        await client.hello()
+        await client.speak(QUESTION)
+        error = await client.until("error", code="step_failed")
+        assert "longer than the model's memory has room for" in error["message"]
+        await client.until("state", agent="listening")
 
 
 async def test_a_reply_with_nothing_to_say_leads_back_to_listening(app: App, engine: FakeEngine) -> None:

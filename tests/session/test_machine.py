@@ -436,6 +436,14 @@ def test_a_typed_turn_replaces_everything(talk: Talk) -> None:
     ]
 
 
+@pytest.mark.parametrize("event", [UserTyped("stop"), ListeningFailed(2)])
+def test_a_turn_that_something_else_ends_was_no_hum(talk: Talk, event: UserTyped | ListeningFailed) -> None:
+    talk.answered()
+    talk.hear(SPEECH)
+    actions = talk.machine.handle(event)
+    assert [action.user for action in actions if isinstance(action, Announce)] == [UserActivity.SILENT]
+
+
 def test_dictated_words(talk: Talk) -> None:
     assert work(talk.machine.handle(AgentTold("hi"))) == [SpeakText(1, 1, "hi")]
 

@@ -108,6 +108,31 @@ def test_reports_are_the_truth_and_the_brake() -> None:
     assert player.heard_pts(1.5) == player.sent_pts  # nobody has heard what was not sent
 
 
+def test_a_reply_ends_for_a_client_that_stays_short_of_its_end() -> None:
+    """It subtracts its output's latency, and counts nothing more once its queue is empty."""
+    player = playout(virtual=False)
+    begun(player, seconds=1.0)
+    player.finish(1)
+    latency, now = 0.3, 0.0
+    while not player.over(now) and now < 10.0:
+        player.due(now)
+        played = min(player.sent_pts, round(now * RATE))
+        queued_ms = 1000 * (player.sent_pts - played) / RATE
+        player.report(now, 0, max(0, played - round(latency * RATE)), queued_ms)
+        now += 0.1
+    assert 1.3 < now < 2.6
+
+
+def test_a_client_that_holds_audio_and_does_not_play_it_is_believed() -> None:
+    player = playout(virtual=False)
+    begun(player, seconds=0.4)
+    player.finish(1)
+    player.due(0.0)
+    for step in range(50):
+        player.report(step / 10, 0, 0, 400.0)
+    assert not player.over(5.0)
+
+
 def test_without_reports_the_clock_stands_in() -> None:
     player = playout(virtual=False)
     begun(player)
