@@ -79,7 +79,7 @@ def _hear(model: ListenModel, corpus: Sequence[Utterance], group: Group) -> Iter
     """The two likeliest pieces of every position of a group's turns, the second one's share of both, and the words."""
     numbers, heard, lengths = group
     fill = model.encoder.global_cmvn.mean
-    with torch.autocast(fill.device.type, dtype=torch.bfloat16, enabled=fill.is_cuda):
+    with torch.autocast(fill.device.type, dtype=torch.bfloat16):
         frames = model.encoder(features_on(fill.device, heard, fill))
         pieces = model.adapter(frames)[..., : model.adapter.dims.pieces].float()
     weights, likeliest = (both.cpu() for both in pieces.softmax(-1).topk(2))
