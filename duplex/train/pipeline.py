@@ -31,7 +31,7 @@ from duplex.train.presets import Preset
 from duplex.train.pronunciation import world_lexicon
 from duplex.train.scenarios import ClipPools, load_pools
 from duplex.train.state_stage import state_items
-from duplex.train.text_llm import write_out_attention
+from duplex.train.text_llm import quicken
 from duplex.train.tokenizer import copy_tokenizer
 from duplex.train.warm_start import WarmStart
 from duplex.train.word_model import model_of_users, search_entries
@@ -328,7 +328,7 @@ class Pipeline:
 
     def _standing_still(self, llm: Any) -> Any:
         llm.to(self.device).eval()
-        write_out_attention(llm, self.device)
+        quicken(llm, self.device)
         llm.requires_grad_(False)
         return llm
 
