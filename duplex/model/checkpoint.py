@@ -135,7 +135,7 @@ def load_checkpoint(
     _check_fit(listening, speech_decoder, codec, language_model, folder)
     for module in (listening.encoder, listening.adapter, listening.state_head, speech_decoder):
         _frozen(module).to(device=device, dtype=dtype)
-    listening.encoder.to(memory_format=torch.channels_last)  # as its convolutions run
+    listening.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as its convolutions run
     _frozen(codec).to(device)
     if codec_encoder is not None:
         _frozen(codec_encoder).to(device)
