@@ -27,13 +27,8 @@ FRAME_MS = 20
 PLAYED_INTERVAL_SEC = 0.1
 DEFAULT_INPUT_RATE = 16000  # Hz, when nothing is spoken
 HANDSHAKE_SEC = 15.0
-_UNREADABLE = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    struct.error,
-)  # of what is not as the protocol has it
+# What reading a message raises that is not as the protocol has it.
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, struct.error)
 
 
 class ConversationError(DuplexError):
@@ -42,6 +37,9 @@ class ConversationError(DuplexError):
 
 class ServerMessageError(ConversationError):
     """The server sent what is no message of the native protocol."""
+
+    def __init__(self, message: str | bytes) -> None:
+        super().__init__(f"no message of the protocol: {message[:80]!r}")
 
 
 class ConversationRefusedError(ConversationError):
@@ -200,7 +198,7 @@ class _Conversation:
                     decoded = json.loads(message)
                     kind = decoded.pop("type")
                 except _UNREADABLE as error:
-                    raise ServerMessageError(f"no message of the protocol: {message[:80]!r}") from error
+                    raise ServerMessageError(message) from error
                 if kind == "ready":
                     self._ready = decoded
                     return
@@ -347,7 +345,7 @@ class _Conversation:
                 try:
                     cut = self._take(message, now)
                 except _UNREADABLE as error:
-                    raise ServerMessageError(f"no message of the protocol: {message[:80]!r}") from error
+                    raise ServerMessageError(message) from error
                 if cut:
                     await self._report_played(socket, now, force=True)
         except ConnectionClosed:

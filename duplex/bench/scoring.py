@@ -15,9 +15,7 @@ from duplex.bench.speaker import HeardReply
 from duplex.bench.testset import Annotation, Case, Task
 from duplex.core.words import answer_is_right
 
-STOP_MARGIN_SEC = (
-    1.0  # after an interruption ends, a late answer to the question before that falls silent was cut by it
-)
+STOP_MARGIN_SEC = 1.0  # after an interruption ends, it may still cut a late answer to the question before
 NORMAL_CLOSURE = 1000  # of a WebSocket
 END_WINDOW_SEC = 0.64  # after the end of a turn in which the state head should say so
 

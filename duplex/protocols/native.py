@@ -217,9 +217,7 @@ class NativeProtocol:
             return ErrorEvent("bad_audio", _LOST_COUNT)
         missing = 0
         skip = 0
-        if self._by_arrival:
-            pass
-        elif self._next_pts is not None and header.pts != self._next_pts:
+        if not self._by_arrival and self._next_pts is not None and header.pts != self._next_pts:
             if header.pts > self._next_pts:
                 missing = header.pts - self._next_pts
             elif not header.flags & FLAG_DISCONT:

@@ -126,8 +126,6 @@ async def test_what_is_said_over_the_agent_takes_the_turn_where_the_model_tells(
 
 
 async def test_speaking_on_before_the_reply_is_audible_withdraws_it(app: App, engine: FakeEngine) -> None:
-    import threading
-
     engine.gates["speak"] = threading.Event()
     async with connected(app.port) as client:
         await client.hello()
