@@ -30,6 +30,7 @@ from duplex.train.listen_stage import (
     Spoken,
     SpokenBatch,
 )
+from duplex.train.precision import quick_products
 
 CHUNKS_PER_BATCH = 2048
 RATE = 3e-3  # at its peak, early in the first pass
@@ -71,7 +72,7 @@ def _read(model: ListenModel, writer: DialogueWriter, batch: SpokenBatch) -> Rea
     items: Sequence[Spoken] = [replace(item, reply=None) for item in batch.items]
     device = model.prompt_embeddings.device
     try:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with quick_products(device):
             features = features_on(device, batch.features, model.encoder.global_cmvn.mean)
             spoken, _ = model.adapter.split(model.adapter(model.encoder(features)))
             hidden, _, chunks = model.think(items, writer, spoken, batch.lengths)

@@ -16,6 +16,7 @@ from duplex.train.corpus import Utterance
 from duplex.train.disguise import Clips, features_on, made_for, placed
 from duplex.train.hearing import Heard
 from duplex.train.listen_stage import ListenModel
+from duplex.train.precision import quick_products
 from duplex.train.workers import in_processes
 
 DIALOGUES = 24  # that are heard at a time,
@@ -79,7 +80,7 @@ def _hear(model: ListenModel, corpus: Sequence[Utterance], group: Group) -> Iter
     """The two likeliest pieces of every position of a group's turns, the second one's share of both, and the words."""
     numbers, heard, lengths = group
     fill = model.encoder.global_cmvn.mean
-    with torch.autocast(fill.device.type, dtype=torch.bfloat16):
+    with quick_products(fill.device):
         frames = model.encoder(features_on(fill.device, heard, fill))
         pieces = model.adapter(frames)[..., : model.adapter.dims.pieces].float()
     weights, likeliest = (both.cpu() for both in pieces.softmax(-1).topk(2))

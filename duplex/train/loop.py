@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from duplex.train.precision import product_dtype, quick_products
+
 LOG_EVERY = 20  # steps between two rows of the log
 AVERAGED_AT_FIRST = 10  # steps that the mean of the weights begins with
 SAVE_EVERY_SEC = 120.0
@@ -32,7 +34,7 @@ class LoopOptions:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     betas: tuple[float, float] = (0.9, 0.98)
-    bf16: bool = True
+    bf16: bool = True  # where that is quicker
     matrix_rate: float = 0.0  # learning rate of hidden matrices under Muon; 0 leaves them to AdamW
     slow_parts: tuple[str, ...] = ()  # modules, by the start of their name, that AdamW moves
     slow_share: float = 0.05  # at this share of the learning rate
@@ -83,9 +85,9 @@ class _Muon(torch.optim.Optimizer):
 
 
 def _orthogonal(matrices: Tensor) -> Tensor:
-    """About the nearest matrices [n, rows, columns] with singular values of one, in bfloat16."""
+    """About the nearest matrices [n, rows, columns] with singular values of one, in the quickest precision."""
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).bfloat16()
+    x = (matrices.mT if tall else matrices).to(product_dtype(matrices.device))
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for a, b, c in _NEWTON_SCHULZ:
         gram = x @ x.mT
@@ -240,7 +242,7 @@ def train(
     for step in progress:
         optimizer.set_rate(share_at(step, options))
         batch = next(batches)
-        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=options.bf16):
+        with quick_products(device, enabled=options.bf16):
             losses = loss_of(batch)
         optimizer.zero_grad()
         losses["loss"].backward()  # type: ignore[no-untyped-call]

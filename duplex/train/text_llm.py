@@ -19,6 +19,7 @@ from duplex.model.llm import load_tokenizer
 from duplex.train.dialogue_writer import IGNORED, DialogueWriter, Example
 from duplex.train.hearing import Heard, Mishearing
 from duplex.train.loop import LoopOptions, fresh, steps_done, train
+from duplex.train.precision import product_dtype
 from duplex.train.tokenizer import make_tokenizer
 from duplex.train.workers import in_processes
 from duplex.train.world import Dialogue, answer_is_right, sample_dialogue
@@ -253,10 +254,8 @@ def run(
         ids, targets, kinds, second, doubt = (t.to(device) for t in batch)
         embed = model.get_input_embeddings()
         embeddings = torch.lerp(embed(ids), embed(second), doubt[..., None])
-        if options.bf16:
-            embeddings = (
-                embeddings.bfloat16()
-            )  # and with them the residual stream: half of a step is reading and writing it
+        if options.bf16:  # and with them the residual stream: half of a step is reading and writing it
+            embeddings = embeddings.to(product_dtype(device))
         return language_loss(model, embeddings, targets, kinds)
 
     def evaluate() -> dict[str, float]:
