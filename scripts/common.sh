@@ -20,10 +20,11 @@ find_python() {
 # install_requirements FILE: the stamp holds a hash of the requirements, so that an unchanged second start installs nothing.
 install_requirements() {
   local file="$root/$1" stamp hash
-  [ -x "$python" ] || "$(find_python)" -m venv "$root/.venv"
   stamp="$root/.venv/.installed-$1"
   hash="$(cat "$root/requirements.txt" "$file" | sha256sum | cut -d' ' -f1)"
   if [ "$(cat "$stamp" 2>/dev/null)" != "$hash" ]; then
+    # One that was broken off, or made without the system's ensurepip, has a Python but no pip.
+    "$python" -m pip --version >/dev/null 2>&1 || "$(find_python)" -m venv "$root/.venv"
     echo "installing $1 into .venv (once) ..." >&2
     "$python" -m pip install --quiet --disable-pip-version-check -r "$file" >&2
     echo "$hash" >"$stamp"

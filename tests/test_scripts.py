@@ -38,3 +38,21 @@ def test_paths_among_the_options_are_the_callers(copied: Path, tmp_path: Path, s
 def test_a_program_starts_as_the_docs_write_it(program: Path) -> None:
     assert os.access(program, os.X_OK)
     assert program.read_text().startswith("#!/usr/bin/env python3\n")
+
+
+def test_an_environment_that_was_broken_off_is_made_whole(copied: Path, tmp_path: Path) -> None:
+    """Its Python is there, its pip is not."""
+    inside = copied / ".venv" / "bin" / "python"
+    (copied / ".venv" / ".installed-requirements.txt").unlink(missing_ok=True)
+    inside.write_text("#!/bin/sh\necho No module named pip >&2; exit 1\n")
+    outside = tmp_path / "python"
+    outside.write_text(f"""#!/bin/sh
+[ "$1" = -m ] || exit 0
+printf '#!/bin/sh\\necho "$@"\\n' >"{inside}"
+""")
+    outside.chmod(0o755)
+    command = ["bash", str(copied / "scripts" / "run_demo_server.sh")]
+    run = subprocess.run(
+        command, env={**os.environ, "PYTHON": str(outside)}, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.splitlines() == [str(copied / "bin" / "server.py")]

@@ -8,7 +8,10 @@
 
 const SCRIPTS = ["resampler.js", "capture-worklet.js", "playback-worklet.js"];
 
-/** Why there is no sound; `code`: denied, missing or busy (the microphone), silent, insecure, unsupported. */
+/**
+ * Why there is no sound; `code`: denied, missing or busy (the microphone), silent, insecure, unsupported, or
+ * unreachable (the server, for a script).
+ */
 export class SoundError extends Error {
   constructor(code, cause) {
     super(code, { cause });
@@ -17,6 +20,7 @@ export class SoundError extends Error {
 }
 
 const START_LIMIT_MS = 5000; // without a loudspeaker some browsers wait for one for ever
+const LOAD_LIMIT_MS = 15_000;
 
 const MICROPHONE_CODES = {
   NotAllowedError: "denied",
@@ -40,18 +44,23 @@ async function openMicrophone() {
 }
 
 async function loadWorklets(context) {
-  for (const script of SCRIPTS) await context.audioWorklet.addModule(new URL(script, import.meta.url));
+  try {
+    for (const script of SCRIPTS) await context.audioWorklet.addModule(new URL(script, import.meta.url));
+  } catch (error) {
+    throw new SoundError("unreachable", error);
+  }
 }
 
-function before(limitMs, promise) {
-  const late = (_, reject) => setTimeout(() => reject(new SoundError("silent")), limitMs);
+function before(limitMs, promise, code) {
+  const late = (_, reject) => setTimeout(() => reject(new SoundError(code)), limitMs);
   return Promise.race([promise, new Promise(late)]);
 }
 
 export class AudioDevice {
   /**
    * Handlers, all optional: `onFrame({pcm, rms, peak, time})` 20 ms of microphone, `onStarted` and
-   * `onLevel` as the playback worklet posts them, `onMicrophoneLost()`.
+   * `onLevel` as the playback worklet posts them, `onMicrophoneLost()`, `onMicrophoneSilenced(bool)` by the
+   * system, `onPaused(bool)`: whether the browser has stopped all sound.
    */
   constructor(handlers = {}) {
     this.handlers = handlers;
@@ -68,13 +77,16 @@ export class AudioDevice {
     if (!globalThis.AudioWorkletNode) throw new SoundError(globalThis.isSecureContext ? "unsupported" : "insecure");
     this.context = new AudioContext({ latencyHint: "interactive" });
     const resumed = this.context.resume();
+    resumed.catch(() => {}); // closed before it was waited for
     this.context.onstatechange = () => {
       // Phones suspend sound for a call or a locked screen; ask for it back.
-      if (this.context && ["suspended", "interrupted"].includes(this.context.state)) this.context.resume();
+      if (["suspended", "interrupted"].includes(this.context?.state)) this.resume();
+      this.handlers.onPaused?.(Boolean(this.context) && this.context.state !== "running");
     };
     try {
       this.stream = microphone ? await openMicrophone() : null;
-      await before(START_LIMIT_MS, Promise.all([resumed, loadWorklets(this.context)]));
+      await before(LOAD_LIMIT_MS, loadWorklets(this.context), "unreachable");
+      await before(START_LIMIT_MS, resumed, "silent");
     } catch (error) {
       await this.close();
       throw error;
@@ -97,6 +109,8 @@ export class AudioDevice {
     this.source.connect(this.capture);
     const [track] = this.stream.getAudioTracks();
     track.onended = () => this.handlers.onMicrophoneLost?.();
+    track.onmute = () => this.handlers.onMicrophoneSilenced?.(true);
+    track.onunmute = () => this.handlers.onMicrophoneSilenced?.(false);
   }
 
   openPlayback(rate) {
@@ -133,6 +147,11 @@ export class AudioDevice {
     this.playback?.port.postMessage({ type: "reset", epoch, pts, generation: this.generation });
   }
 
+  /** Asks the browser for its sound back; some want a click for that. */
+  resume() {
+    this.context?.resume().catch(() => {}); // closed meanwhile
+  }
+
   /** Seconds between a sample leaving the worklet and its sound leaving the loudspeaker. */
   get outputLatency() {
     return this.context ? this.context.outputLatency || this.context.baseLatency || 0 : 0;
@@ -144,15 +163,17 @@ export class AudioDevice {
 
   /** What has been heard by now; rendered samples are heard one output latency later. */
   heard() {
-    if (!this.latest) return { ...this.reported, queuedMs: 0, underruns: 0 };
+    const outputMs = Math.round(this.outputLatency * 1000);
+    if (!this.latest) return { ...this.reported, queuedMs: 0, underruns: 0, outputMs };
     const { epoch, pts, endPts, time, playing, underruns } = this.latest;
     const sinceRenderedSec = Math.max(0, this.now - time) - this.outputLatency;
     const position = Math.round(pts + sinceRenderedSec * this.outputRate);
     const ceiling = playing ? endPts : pts;
     const floor = epoch === this.reported.epoch ? this.reported.pts : 0;
     this.reported = { epoch, pts: Math.max(floor, Math.min(position, ceiling)) };
-    const queuedMs = Math.round(((endPts - this.reported.pts) / this.outputRate) * 1000);
-    return { ...this.reported, queuedMs, underruns };
+    const queued = Math.max(0, endPts - this.reported.pts); // a cut can be behind what was taken for heard
+    const queuedMs = Math.round((queued / this.outputRate) * 1000);
+    return { ...this.reported, queuedMs, underruns, outputMs };
   }
 
   set muted(value) {
@@ -161,7 +182,7 @@ export class AudioDevice {
 
   async close() {
     for (const track of this.stream?.getTracks() ?? []) {
-      track.onended = null;
+      track.onended = track.onmute = track.onunmute = null;
       track.stop();
     }
     this.capture?.port.postMessage({ type: "close" });

@@ -54,6 +54,8 @@ async function start({ microphone }) {
     onLevel: outputLevel,
     onStarted: utteranceStarted,
     onMicrophoneLost: () => tell(SOUND.lost),
+    onMicrophoneSilenced: (silenced) => passing("silenced", silenced),
+    onPaused: (paused) => passing("paused", paused, { label: "Continue", run: () => device?.resume() }),
   });
   device = opening;
   try {
@@ -126,7 +128,8 @@ function sessionPhase(phase, detail) {
   if (!notice) return;
   const key = ["unauthorized", "bad_key"].includes(detail.code);
   const address = ["bad_url", "unreachable"].includes(detail.code);
-  if (key || address) notice.action = { label: "Settings", run: () => settings.open(key ? "apiKey" : "server") };
+  const field = (key && "apiKey") || (address && "server") || (detail.code === "bad_hello" && "instructions");
+  if (field) notice.action = { label: "Settings", run: () => settings.open(field) };
   view.notice(notice);
 }
 
@@ -228,8 +231,12 @@ function say(text) {
 }
 
 function applySettings() {
+  if (!session) return;
   const patch = changes(settings.patch, settingsInForce);
-  if (session && Object.keys(patch).length) session.update(settings.patch, patch);
+  const given = Object.keys({ ...session.settings, ...session.settings.sampling });
+  const left = { ...settings.patch, ...settings.patch.sampling };
+  if (given.some((name) => !(name in left))) view.notice(remark("next_time")); // the server's own values are not known
+  if (Object.keys(patch).length) session.update(settings.patch, patch);
 }
 
 function refresh() {
@@ -246,6 +253,14 @@ function tell([title, text], action = null) {
   view.notice({ kind: "error", title, text, action });
 }
 
+/** What is said for as long as it lasts. */
+function passing(code, begun, action = null) {
+  const [title, text] = SOUND[code];
+  if (!begun) view.hideNotice(code);
+  else if (session) view.notice({ kind: "info", title, text, action, topic: code });
+}
+
+addEventListener("offline", () => session?.doubt());
 addEventListener("online", () => session?.retryNow());
 addEventListener("pagehide", () => session?.stop());
 

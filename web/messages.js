@@ -7,6 +7,9 @@ export const SOUND = {
   silent: ["No sound", "The browser could not start its sound output. Connect a loudspeaker or headphones, then press Start again."],
   insecure: ["This page is not secure", "Browsers give sound and microphones only to HTTPS pages and to localhost. Open the page through https://, or start the server with --tls."],
   unsupported: ["This browser cannot do it", "Its support for audio worklets or microphones is missing. A current Chromium, Firefox or Safari will work."],
+  unreachable: ["The server cannot be reached", "It may be down, or the network is. Check the connection, then press Start again."],
+  paused: ["The sound is paused", "The browser or another program has stopped it, for a call for instance. The agent waits."],
+  silenced: ["The microphone is silent", "The system or another program has muted it."],
   lost: ["The microphone is gone", "It was unplugged or taken away. Stop and start again to choose another one; until then you can type."],
 };
 
@@ -16,7 +19,7 @@ const ENDED = {
   unauthorized: ["The server wants an API key", "The key is missing or wrong. Enter it in the settings, then press Start again."],
   bad_key: ["This API key cannot be sent", "It contains characters that browsers cannot send. Check it in the settings."],
   bad_url: ["This server address cannot be used", "Check it in the settings. A page opened through https:// can only reach wss:// servers."],
-  unreachable: ["The server cannot be reached", "It may be down, or the network is. Check the connection, then press Start again."],
+  unreachable: SOUND.unreachable,
   idle: ["The conversation has ended", "Nothing was said for a while, so the server made room for others. Press Start to talk again."],
   replaced: ["The conversation goes on elsewhere", "Another window took it up."],
   too_large: ["The server refused a message", "It was too large. Press Start to begin again."],
@@ -30,6 +33,7 @@ const REMARKS = {
   overload: ["The server is falling behind", "A little of what you said was lost. Say it again if the answer does not fit."],
   resume_refused: ["A new conversation has begun", "The connection was away too long; the agent no longer knows what was said before."],
   conversation_reset: ["The agent starts afresh", "The conversation outgrew its memory; it no longer knows what was said before."],
+  next_time: ["From the next conversation on", "What was emptied stays as it is in this one. Stop and start again for the server's own."],
   step_failed: ["This turn failed", "The server had a fault while answering. Please say it again."],
 };
 
@@ -43,5 +47,6 @@ export function remark(code, message) {
 export function ending(code, message) {
   if (code === "stopped") return null;
   const [title, text] = ENDED[code] ?? ["The conversation has ended", message || "Press Start to begin again."];
-  return { kind: "error", title, text };
+  const reason = code === "bad_hello" && message ? `It says: ${message}. ` : "";
+  return { kind: "error", title, text: reason + text };
 }

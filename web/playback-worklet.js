@@ -11,7 +11,7 @@
  *      {type: "started", epoch, pts, time}                          first sample of an utterance rendered
  *      {type: "level", rms, peak, time}                             every 20 ms
  * `pts` counts stream samples that left for the output device, `endPts` those queued as well; `time` is the context
- * time of that moment.
+ * time at which the last of them left.
  */
 
 const Resampler = globalThis.DuplexResampler;
@@ -36,6 +36,8 @@ class PlaybackProcessor extends AudioWorkletProcessor {
     this.playing = false;
     this.waitingSince = null;
     this.heard = { epoch: 0, pts: 0 };
+    this.heardTime = 0;
+    this.complete = true; // what was played last was the end of an utterance
     this.generation = 0;
     this.underruns = 0;
     this.overflows = 0;
@@ -98,6 +100,7 @@ class PlaybackProcessor extends AudioWorkletProcessor {
   reset({ epoch, pts, generation }) {
     this.generation = generation;
     this.heard = { epoch, pts };
+    this.heardTime = 0;
     this.cut();
   }
 
@@ -145,11 +148,12 @@ class PlaybackProcessor extends AudioWorkletProcessor {
       const played = Math.round(((this.readIndex - stretch.start) * this.streamRate) / sampleRate);
       const pts = done ? stretch.endPts : Math.min(stretch.endPts, stretch.pts + played);
       this.heard = { epoch: stretch.epoch, pts };
+      this.heardTime = currentTime;
       if (!done) return false;
       this.stretches.shift();
-      if (!this.stretches.length) return stretch.last;
+      this.complete = stretch.last;
     }
-    return true;
+    return this.complete;
   }
 
   /** The buffer ran dry inside an utterance: decay from the last sample instead of clicking. */
@@ -191,7 +195,7 @@ class PlaybackProcessor extends AudioWorkletProcessor {
       underruns: this.underruns,
       overflows: this.overflows,
       playing: this.playing,
-      time: currentTime,
+      time: this.heardTime,
     });
   }
 }

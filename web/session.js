@@ -19,7 +19,9 @@ const GIVE_UP_MS = 120_000;
 const HANDSHAKE_MS = 10_000;
 const PING_MS = 3000;
 const SILENCE_LIMIT_MS = 10_000; // no message for this long, pongs included: the connection is dead
+const DOUBT_MS = 3000; // the same where there are signs that it may be
 const PLAYED_MS = 100;
+const PROBE_MS = 5000;
 const STABLE_MS = 5000; // live for this long, the next loss is a new one and its delays begin anew
 const DONE = 1000; // to the server a goodbye
 const ABANDONED = 3001; // any other code keeps the session for a resume
@@ -40,7 +42,7 @@ const CLOSE_CODES = {
 export class Session {
   /**
    * @param {object} options `url`, `apiKey`, `inputRate`, `outputRate`, `settings` (session part of hello),
-   *   `heard` (() => {epoch, pts, queuedMs, underruns} of the sound device)
+   *   `heard` (() => {epoch, pts, queuedMs, underruns, outputMs} of the sound device)
    */
   constructor(options, handlers = {}, platform = {}) {
     this.options = options;
@@ -104,19 +106,25 @@ export class Session {
   /** One frame from the microphone (Int16Array). */
   pushMicrophone(pcm) {
     if (!this.live) return;
+    const { dropped } = this.microphone;
     this.microphone.push(pcm);
+    if (this.microphone.dropped > dropped) this.doubt();
     for (const frame of this.microphone.take(this.socket.bufferedAmount)) {
       this.socket.send(frame);
       this.framesSent += 1;
     }
   }
 
-  /** Sends `played` when it would tell the server anything new, or always when forced. */
+  /**
+   * Sends `played` while anything is queued, when it would tell the server anything new, or always when forced. Of a
+   * queue that stands still the server would believe that it is heard.
+   */
   reportPlayed(force = false) {
-    const { epoch, pts, queuedMs, underruns } = this.options.heard();
+    const { epoch, pts, queuedMs, underruns, outputMs } = this.options.heard();
     const news = `${epoch}/${pts}/${queuedMs}`;
-    if (!force && news === this.lastPlayed) return;
-    if (this.send({ type: "played", epoch, pts, queued_ms: queuedMs, underruns })) this.lastPlayed = news;
+    if (!force && !queuedMs && news === this.lastPlayed) return;
+    const report = { type: "played", epoch, pts, queued_ms: queuedMs, underruns, output_ms: outputMs };
+    if (this.send(report)) this.lastPlayed = news;
   }
 
   /** The network is back: do not wait for the delay to pass. */
@@ -223,6 +231,17 @@ export class Session {
     this.keepAlive();
   }
 
+  /** There are signs that the connection is dead: it has a short while to show that it is not. */
+  doubt() {
+    if (!this.live || this.doubtTimer) return;
+    const asked = this.platform.now();
+    this.send({ type: "ping", t: asked });
+    this.doubtTimer = setTimeout(() => {
+      this.doubtTimer = null;
+      if (this.lastArrival < asked) this.abandon();
+    }, DOUBT_MS);
+  }
+
   keepAlive() {
     if (this.platform.now() - this.lastArrival > SILENCE_LIMIT_MS) this.abandon();
     else this.send({ type: "ping", t: this.platform.now() });
@@ -249,6 +268,8 @@ export class Session {
 
   detach(code = DONE) {
     clearTimeout(this.handshakeTimer);
+    clearTimeout(this.doubtTimer);
+    this.doubtTimer = null;
     for (const timer of this.timers ?? []) clearTimeout(timer); // intervals too
     this.timers = [];
     if (!this.socket) return;
@@ -288,7 +309,7 @@ export class Session {
 export async function probeReadiness(socketUrl) {
   const url = new URL("/readyz", socketUrl.replace(/^ws/, "http"));
   try {
-    const answer = await fetch(url, { cache: "no-store" });
+    const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(PROBE_MS) });
     if (answer.status === 503) return (await answer.text()).includes("drain") ? "draining" : "capacity";
   } catch {
     // Also another origin without CORS: nothing more can be learnt.

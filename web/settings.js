@@ -46,13 +46,17 @@ export class SettingsDialog {
     const address = addressSettings(location.href);
     if (address.server) this.fields.server.value = address.server;
     if (address.apiKey) this.fields.apiKey.value = address.apiKey;
+    this.applied = this.values;
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
+      this.applied = this.values;
       this.remember();
       dialog.close();
       onApply();
     });
-    this.form.addEventListener("reset", () => setTimeout(() => this.remember()));
+    dialog.addEventListener("close", () => { // what was not applied is not meant
+      for (const [name, value] of Object.entries(this.applied)) this.fields[name].value = value;
+    });
     dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
     dialog.addEventListener("click", (event) => {
       if (event.target === dialog) dialog.close(); // the backdrop

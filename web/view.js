@@ -30,25 +30,35 @@ function element(tag, className, text = "") {
   return node;
 }
 
+/** A button that keeps the keyboard's focus while it cannot be used, which `disabled` would take away. */
+function unavailable(id, value) {
+  byId(id).ariaDisabled = String(value);
+}
+
 export class View {
   /** `actions`: start, stop, mute, interrupt, say(text), openSettings; called when the user wants them. */
   constructor(actions) {
     this.nodes = new Map(); // transcript entry -> list item
     this.agentState = "off";
     this.mutedNow = false;
+    this.unsent = false; // a message waits for the connection
     this.scroller = document.querySelector(".scroller");
     byId("start").addEventListener("click", actions.start);
     byId("stop").addEventListener("click", actions.stop);
     byId("mute").addEventListener("click", actions.mute);
-    byId("interrupt").addEventListener("click", actions.interrupt);
+    byId("interrupt").addEventListener("click", () => {
+      if (byId("interrupt").ariaDisabled !== "true") actions.interrupt();
+    });
     byId("open-settings").addEventListener("click", actions.openSettings);
     byId("notice-close").addEventListener("click", () => this.hideNotice());
     byId("notice-action").addEventListener("click", () => this.noticeAction?.());
     byId("say-form").addEventListener("submit", (event) => {
       event.preventDefault();
       const text = byId("message").value.trim();
-      if (text && actions.say(text)) byId("message").value = "";
+      this.unsent = Boolean(text) && !actions.say(text);
+      if (!this.unsent) byId("message").value = "";
     });
+    byId("message").addEventListener("input", () => (this.unsent = false));
   }
 
   phase(phase) {
@@ -60,18 +70,22 @@ export class View {
     byId("start").hidden = running;
     byId("stop").hidden = !running;
     byId("mute").disabled = !running;
-    for (const id of ["message", "send"]) byId(id).disabled = phase !== "live";
+    byId("message").readOnly = !running; // and not disabled, which takes the keyboard's focus away
+    unavailable("send", phase !== "live");
     if (focusedStart && running) byId("stop").focus();
     if (focusedStop && !running) byId("start").focus();
     if (phase !== "live") this.user("silent");
-    if (!running) this.agent("off");
+    if (!running) {
+      this.agent("off");
+      this.unsent = false;
+    } else if (phase === "live" && this.unsent) byId("say-form").requestSubmit();
   }
 
   agent(state) {
     this.agentState = state;
     for (const id of ["agent-state", "orb"]) byId(id).dataset.state = state;
     byId("agent-state").textContent = AGENT_STATES[state];
-    byId("interrupt").disabled = !["thinking", "speaking"].includes(state);
+    unavailable("interrupt", !["thinking", "speaking"].includes(state));
     this.hint();
   }
 
@@ -102,8 +116,9 @@ export class View {
     byId("round-trip").textContent = milliseconds(roundTripMs);
   }
 
-  /** A message above the page: {kind: "error" | "info", title, text, action?: {label, run}}. */
-  notice({ kind = "error", title, text, action = null }) {
+  /** A message above the page: {kind: "error" | "info", title, text, action?: {label, run}, topic?}. */
+  notice({ kind = "error", title, text, action = null, topic = null }) {
+    this.topic = topic;
     byId("notice").dataset.kind = kind;
     byId("notice-title").textContent = title;
     byId("notice-text").textContent = text;
@@ -116,8 +131,9 @@ export class View {
     byId("notice").hidden = false;
   }
 
-  hideNotice() {
-    byId("notice").hidden = true;
+  /** Hides the message, or only one on a `topic`. */
+  hideNotice(topic = this.topic) {
+    if (topic === this.topic) byId("notice").hidden = true;
   }
 
   divider(text) {
@@ -173,7 +189,7 @@ export class View {
   progress(entry, heardPts) {
     const words = this.nodes.get(entry)?.children[1];
     if (!words || entry.interrupted) return;
-    for (const span of words.children) span.classList.toggle("pending", Number(span.dataset.pts) > heardPts);
+    for (const span of words.children) if (Number(span.dataset.pts) <= heardPts) span.classList.remove("pending");
   }
 
   /** Keeps the newest caption in sight unless the reader has scrolled back. */

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print one JSON object a line, the summary last")
     add("--trace", action="store_true", help="print the model's decision on every 160 ms chunk, too")
     add("--quiet", action="store_true", help="print the summary only")
-    add("--repeat", type=int, default=1, metavar="N", help="hold N conversations, one after the other")
+    add("--repeat", type=_count, default=1, metavar="N", help="hold N conversations, one after the other")
     add("--tail", type=float, default=1.0, metavar="SEC", help="listen on after the last reply (%(default)s)")
     add("--reply-timeout", type=float, default=10.0, metavar="SEC", help="how long to wait for one (%(default)s)")
     add("--limit", type=float, default=600.0, metavar="SEC", help="longest conversation (%(default)s)")
@@ -104,6 +106,12 @@ def _rate(text: str) -> int:
     return rate
 
 
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"at least 1, not {count}")
+    return count
+
+
 def session_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The session part of hello: what was asked for, nothing else."""
     names = ("temperature", "top_k", "top_p", "seed")
@@ -119,8 +127,20 @@ def save(log: ConversationLog, path: Path, stereo: bool) -> None:
     write_wav(path, log.stereo() if stereo else log.heard, log.output_rate)
 
 
-async def run(arguments: argparse.Namespace, script: Sequence[Item]) -> list[ConversationLog]:
-    """Hold the conversations, printing as they go. Raises ConversationError, OSError."""
+async def run(arguments: argparse.Namespace, script: Sequence[Item], logs: list[ConversationLog]) -> bool:
+    """Hold the conversations, printing as they go, and put their logs into `logs`; whether that was all of them.
+
+    The first Ctrl-C hangs up, a second one breaks off. Raises ConversationError, OSError.
+    """
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
+    with contextlib.suppress(NotImplementedError):  # Windows: there the first one breaks off
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)
 
     def show(event: Event) -> None:
         line = event_line(event, as_json=arguments.json, trace=arguments.trace)
@@ -139,15 +159,17 @@ async def run(arguments: argparse.Namespace, script: Sequence[Item]) -> list[Con
         verify_tls=not arguments.insecure,
         trace=arguments.trace,
         on_event=show,
+        is_over=lambda: stopped,
     )
-    logs = []
     for number in range(1, arguments.repeat + 1):
         logs.append(await converse(arguments.url, script, options))
         if arguments.output is not None:
             several = arguments.repeat > 1
             name = f"{arguments.output.stem}-{number}{arguments.output.suffix}" if several else arguments.output.name
             save(logs[-1], arguments.output.with_name(name), arguments.stereo)
-    return logs
+        if stopped:
+            break
+    return not stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,14 +180,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (WavError, ConfigError, OSError) as error:
         print(f"client: {error}", file=sys.stderr)
         return EXIT_USAGE
+    if parsed.output is not None and not parsed.output.parent.is_dir():
+        print(f"client: there is no folder {parsed.output.parent} for --output", file=sys.stderr)
+        return EXIT_USAGE
+    logs: list[ConversationLog] = []
+    whole = False
     try:
-        logs = asyncio.run(run(parsed, script))
+        whole = asyncio.run(run(parsed, script, logs))
     except (ConversationError, OSError) as error:
         print(f"client: {error}", file=sys.stderr)
-        return EXIT_FAILED
     except KeyboardInterrupt:
+        pass
+    if not logs:
         return EXIT_FAILED
+    ended = [log for log in logs if log.close_code != 1000]
+    for log in ended:
+        print(f"client: the connection ended with {log.close_code} {log.close_reason}".rstrip(), file=sys.stderr)
     report = summary(logs)
     print(json.dumps(report, ensure_ascii=False) if parsed.json else "\n" + summary_text(report))
-    ended_early = any(log.close_code != 1000 for log in logs)
-    return EXIT_FAILED if ended_early or report["unanswered"] else 0
+    return 0 if whole and not ended and not report["unanswered"] else EXIT_FAILED

@@ -87,12 +87,16 @@ class MicAudio:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """Playback position: the user has heard everything before `pts` (agent audio clock)."""
+    """Playback position: the user has heard everything before `pts` (agent audio clock).
+
+    `queued_ms` is what the client holds, `output_ms` what of that is on its way through the sound device.
+    """
 
     epoch: int
     pts: int
     queued_ms: float = 0.0
     underruns: int = 0
+    output_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ class NativeProtocol:
                     ref=message.id,
                 )
             case PlayedMessage():
-                return Played(message.epoch, message.pts, message.queued_ms, message.underruns)
+                return Played(message.epoch, message.pts, message.queued_ms, message.underruns, message.output_ms)
             case InterruptMessage():
                 return Interrupt(message.epoch)
             case SayMessage():

@@ -95,6 +95,7 @@ class PlayedMessage(_Message):
     pts: _Position
     queued_ms: float = Field(default=0.0, ge=0, le=MAX_QUEUED_MS)
     underruns: int = Field(default=0, ge=0, le=MAX_COUNT)
+    output_ms: float = Field(default=0.0, ge=0, le=MAX_QUEUED_MS)
 
 
 class InterruptMessage(_Message):

@@ -23,6 +23,7 @@ Float32 = npt.NDArray[np.float32]
 
 FRAME_MS = 40
 REPORT_REACH_SEC = 0.25  # a playback report is extrapolated for this long
+OUTPUT_LATENCY_SEC = 1.0  # of a sound device is made up for, at most
 REPORT_PATIENCE_SEC = 1.0  # without any report for this long, playback is taken to be in real time
 RESEND_LEADS = 4  # how much sent audio is kept for a resume where playback is virtual, in units of the lead
 RESEND_SEC = 40.0  # the same with reports, at most: so long goes by until a keepalive finds a link dead (20 s + 20 s)
@@ -64,6 +65,9 @@ class _Utterance:
 class Playout:
     """Paces one session's agent audio so that sent - heard <= max_lead_ms, and knows what was heard.
 
+    What is in the sound device is neither heard nor in the client's queue, so as much more is sent as the client says
+    that is.
+
     Heard position: the client's reports, each carried on for a short while; the clock of the audio sent when
     `virtual` is set or no report comes, until one does.
     """
@@ -72,7 +76,8 @@ class Playout:
         self._rate = output_rate
         self._codec_rate = codec_rate
         self._resampler = Resampler(codec_rate, output_rate)  # of the current reply
-        self._lead = max_lead_ms * output_rate // 1000
+        self._queue_lead = max_lead_ms * output_rate // 1000
+        self._in_device = 0  # samples, by the last report
         self._frame = FRAME_MS * output_rate // 1000
         self._virtual = virtual
         self.epoch = 0
@@ -159,8 +164,11 @@ class Playout:
 
     # --- hearing -----------------------------------------------------------------------------------------
 
-    def report(self, now_sec: float, epoch: int, pts: int, queued_ms: float | None = None) -> None:
-        """The client says that everything before `pts` was heard, and that it holds so much more. Old epochs are void.
+    def report(
+        self, now_sec: float, epoch: int, pts: int, queued_ms: float | None = None, output_ms: float = 0.0
+    ) -> None:
+        """The client says that everything before `pts` was heard, and that it holds so much more, `output_ms` of it in its
+        sound device. Old epochs are void.
 
         A client whose queue ran empty behind the end of a reply, and that stays a little short of it (by its output's
         latency, for instance), has nothing new to say: patience runs out as if it said nothing.
@@ -173,6 +181,7 @@ class Playout:
         self._reported_sec = now_sec
         if self._virtual:
             return
+        self._in_device = round(min(output_ms / 1000, OUTPUT_LATENCY_SEC) * self._rate)
         self._reported = reported
         self._heard = self._reported if self._unreported else max(self._heard, self._reported)
         self._heard_sec = now_sec
@@ -258,6 +267,11 @@ class Playout:
         return self._ended.turn, "".join(word.text for word in self._ended.words)
 
     # --- inside ------------------------------------------------------------------------------------------
+
+    @property
+    def _lead(self) -> int:
+        """How many samples may be sent beyond what was heard."""
+        return self._queue_lead + self._in_device
 
     @property
     def _sent_whole(self) -> bool:

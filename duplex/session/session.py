@@ -118,7 +118,7 @@ class Session:
                 self._microphone.push(pcm, missing)
                 return
             case Played():
-                self.playout.report(self._clock.now(), event.epoch, event.pts, event.queued_ms)
+                self.playout.report(self._clock.now(), event.epoch, event.pts, event.queued_ms, event.output_ms)
                 self._measure_playback(event)
                 self._speaking.wake()
                 return

@@ -104,6 +104,7 @@ class Speaking:
             room=self._room_ahead,
         )
         reply.task = tasks.create_task(self._run(reply), name=f"{self._id} reply {turn}")
+        self._woken.set()  # it may have to wait until the end of the one before has been heard
 
     def note_onset(self, onset_sec: float) -> None:
         """The user began to speak: what was heard until now is what stays of a reply that this turn interrupts."""

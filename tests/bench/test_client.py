@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,6 +220,63 @@ def test_table_of_latencies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert client.main(arguments) == 2
     assert capsys.readouterr().err.startswith("client: ")
+
+
+def test_what_cannot_end_well_is_refused_before_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with StandInThread(StandInServer(BRIEF)) as server:
+        missing = tmp_path / "missing" / "heard.wav"
+        assert client.main(["--url", server.url, "--say", "hello", "--output", str(missing)]) == 2
+        assert f"there is no folder {missing.parent}" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            client.main(["--url", server.url, "--say", "hello", "--repeat", "0"])
+        assert "at least 1, not 0" in capsys.readouterr().err
+        assert not server.server.sessions
+
+
+def test_conversations_held_before_one_that_fails_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = 0
+
+    async def converse_once(*arguments: Any) -> conversation.ConversationLog:
+        nonlocal held
+        held += 1
+        if held == 2:
+            raise ConversationRefusedError("capacity", "full")
+        return await converse(*arguments)
+
+    monkeypatch.setattr(client, "converse", converse_once)
+    with StandInThread(StandInServer(BRIEF)) as server:
+        arguments = ["--url", server.url, "--say", "hello", "--tail", "0", "--json", "--quiet", "--repeat", "3"]
+        assert client.main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["texts"] == [["You typed: hello"]]
+    assert "capacity: full" in err
+
+
+def test_a_server_that_vanishes_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with StandInThread(StandInServer(LONG)) as server:
+        threading.Timer(1.0, server.drop_connections).start()
+        assert client.main(["--url", server.url, "--say", "hello", "--json", "--quiet"]) == 1
+    assert "the connection ended with 1006" in capsys.readouterr().err
+
+
+def test_ctrl_c_hangs_up_and_tells_what_was_heard(tmp_path: Path) -> None:
+    heard = tmp_path / "heard.wav"
+    with StandInThread(StandInServer(LONG)) as server:
+        command = [sys.executable, "bin/client.py", "--url", server.url, "--say", "hello", "--output", str(heard)]
+        process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        lines = [json.loads(next(process.stdout))]
+        while lines[-1]["type"] != "text":
+            lines.append(json.loads(next(process.stdout)))
+        process.send_signal(signal.SIGINT)
+        *_, summary = process.communicate(timeout=20)[0].splitlines()
+        assert process.returncode == 1
+        [session] = server.server.sessions
+    assert json.loads(summary)["turns"][0]["kind"] == "typed"
+    assert session.received[-1]["type"] == "bye"
+    assert len(read_wav(heard)[0]) > 0
 
 
 def test_rates_that_no_server_takes_are_named_before_anything_is_sent(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from duplex.core.events import AgentAudio, TextDelta
@@ -121,6 +122,18 @@ def test_a_reply_ends_for_a_client_that_stays_short_of_its_end() -> None:
         player.report(now, 0, max(0, played - round(latency * RATE)), queued_ms)
         now += 0.1
     assert 1.3 < now < 2.6
+
+
+def test_what_is_in_the_sound_device_does_not_count_against_the_queue() -> None:
+    player = playout(virtual=False)
+    begun(player, seconds=4.0)
+    player.due(0.0)
+    player.report(0.1, 0, 0, 400.0, output_ms=500.0)
+    player.due(0.1)
+    assert player.sent_pts - player.heard_pts(0.1) == pytest.approx(0.9 * RATE, abs=FRAME)
+    player.report(0.2, 0, 0, 900.0, output_ms=60_000.0)
+    player.due(0.2)
+    assert player.sent_pts == pytest.approx(1.4 * RATE, abs=FRAME)  # not a minute
 
 
 def test_a_client_that_holds_audio_and_does_not_play_it_is_believed() -> None:

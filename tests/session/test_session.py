@@ -35,6 +35,7 @@ from duplex.core.metrics import Metrics
 from duplex.core.types import TurnDecision
 from duplex.pool.pool import StepFailedError
 from duplex.pool.queue import StepKind
+from duplex.session.reply import MAX_AHEAD_SEC
 from duplex.session.session import Session
 from duplex.session.store import SessionStore
 from tests.fakes.engine import ASK, SILENCE, SPEECH, FakeEngine, chunks
@@ -197,6 +198,29 @@ async def test_what_was_heard_of_a_reply_the_client_stops_is_remembered_although
     await call.hear(ASK, SILENCE)
     await call.until(TextDelta, turn=2)
     assert words(call.memories[1]) == [100.0, 101.0]
+
+
+async def test_a_reply_does_not_wait_for_a_report_that_never_comes(call: Call) -> None:
+    """The client says late, and then no more, how far behind the reply before it is."""
+    call.engine.samples_per_token = 24_000
+    await call.hear(SILENCE)
+    call.session.handle(Say("one", SayRole.USER))
+    await call.until(AgentAudio)
+    ended = asyncio.create_task(call.until(StateChanged, agent="listening"))
+    while not ended.done():  # without a report it is taken to play in real time
+        call.clock.advance(0.2)
+        call.session.handle(Played(7, 0))  # of no epoch: only wakes
+        await asyncio.sleep(0.002)
+    await ended
+    sent = call.session.playout.sent_pts
+    call.session.handle(Played(0, 24_000))
+    await asyncio.sleep(0.05)
+    assert call.session.playout.heard_pts(call.clock.now()) < sent - MAX_AHEAD_SEC * 24_000
+    call.session.handle(Say("two", SayRole.USER))
+    await call.until(StateChanged, agent="thinking")
+    await asyncio.sleep(0.05)
+    call.clock.advance(20.0)
+    await call.until(AgentAudio, first=True)
 
 
 async def test_a_turn_that_outgrows_the_memory_ends_with_the_reason() -> None:

@@ -96,6 +96,36 @@ export async function test_playback_is_reported_while_it_moves() {
   session.stop();
 }
 
+export async function test_a_queue_that_stands_still_is_reported_again_and_again() {
+  const { session, sockets, heard } = live();
+  Object.assign(heard, { pts: 2400, queuedMs: 300, outputMs: 40 });
+  await later(350);
+  const reports = sockets[0].json("played");
+  ok(reports.length >= 2, "the server takes silence for playback");
+  equal(reports.at(-1), { type: "played", epoch: 0, pts: 2400, queued_ms: 300, underruns: 0, output_ms: 40 });
+  heard.queuedMs = 0;
+  await later(150);
+  const told = sockets[0].json("played").length;
+  await later(250);
+  equal(sockets[0].json("played").length, told);
+  session.stop();
+}
+
+export async function test_a_link_that_takes_no_more_audio_is_left_unless_something_comes() {
+  for (const answers of [true, false]) {
+    const { session, sockets, log } = live();
+    sockets[0].bufferedAmount = 1e6;
+    for (let frame = 0; frame < 20; frame += 1) session.pushMicrophone(new Int16Array(320));
+    ok(session.microphone.dropped > 0);
+    const asked = sockets[0].json("ping").at(-1);
+    await later(20);
+    if (answers) sockets[0].receive({ type: "pong", t: asked.t });
+    await later(3100);
+    equal(log.at(-1), answers ? "live" : "reconnecting:1");
+    session.stop();
+  }
+}
+
 export async function test_a_dropped_connection_resumes() {
   const { session, sockets, log, heard } = live();
   sockets[0].audio({ epoch: 0, seq: 4, pts: 0, flags: 1 });

@@ -182,6 +182,74 @@ def test_settings_reach_the_server(stand_in: StandInThread) -> None:
     assert updates == [{"sampling": {"top_k": 7}}]
 
 
+def test_settings_that_were_not_applied_are_not_used(stand_in: StandInThread) -> None:
+    with opened(stand_in.url) as page:
+        page.click("#open-settings")
+        page.get_by_label("System prompt").fill("Be brief.")
+        page.click("#apply")
+        for leave in ("Escape", "Reset"):
+            page.click("#open-settings")
+            page.get_by_label("System prompt").fill("Speak like a pirate.")
+            if leave == "Reset":
+                page.get_by_role("button", name="Reset").click()
+            page.keyboard.press("Escape")
+            expect(page.locator("#settings")).to_be_hidden()
+        page.click("#start")
+        expect(page.locator("#status-text")).to_have_text("Connected")
+        page.click("#open-settings")
+        page.get_by_label("System prompt").fill("")
+        page.click("#apply")
+        expect(page.locator("#notice-title")).to_have_text("From the next conversation on")
+        page.reload()
+        expect(page.locator("#instructions")).to_have_value("")
+    assert stand_in.server.sessions[0].received[0]["session"] == {"instructions": "Be brief."}
+
+
+def test_scripts_that_cannot_be_loaded_are_the_servers_fault(stand_in: StandInThread) -> None:
+    with chromium() as browser:
+        page = browser.new_page()
+        page.add_init_script(
+            "AudioWorklet.prototype.addModule = () => Promise.reject(new DOMException('', 'AbortError'));"
+        )
+        page.goto(stand_in.url)
+        page.click("#start")
+        expect(page.locator("#notice-title")).to_have_text("The server cannot be reached")
+
+
+def test_the_keyboard_keeps_its_place(stand_in: StandInThread) -> None:
+    with opened(stand_in.url) as page:
+        page.click("#start")
+        expect(page.locator("#status-text")).to_have_text("Connected")
+        page.get_by_label("Type a message").press_sequentially("hel")
+        stand_in.drop_connections()
+        expect(page.locator("#status")).to_have_attribute("data-phase", "reconnecting")
+        page.keyboard.type("lo ")
+        page.keyboard.type("world")
+        page.keyboard.press("Enter")  # sent once the link is back
+        expect(page.locator("#captions .from-user")).to_contain_text("hello world")
+        expect(page.locator("#interrupt")).to_have_attribute("aria-disabled", "false", timeout=REPLY_TIMEOUT_MS)
+        page.focus("#interrupt")
+        page.keyboard.press("Enter")
+        expect(page.locator("#agent-state")).to_have_text("Listening")
+        assert page.evaluate("document.activeElement.id") == "interrupt"
+
+
+def test_a_new_conversation_leaves_the_words_of_the_last_as_they_were(stand_in: StandInThread) -> None:
+    with opened(stand_in.url) as page:
+        page.click("#start")
+        page.get_by_label("Type a message").fill("Good morning")
+        page.keyboard.press("Enter")
+        reply = page.locator("#captions .from-agent")
+        expect(reply).to_contain_text("Good morning", timeout=REPLY_TIMEOUT_MS)
+        expect(page.locator("#agent-state")).to_have_text("Listening", timeout=REPLY_TIMEOUT_MS)
+        expect(reply.locator(".pending")).to_have_count(0)
+        page.click("#stop")
+        page.click("#start")
+        expect(page.locator("#captions .divider")).to_be_visible()
+        page.wait_for_timeout(300)
+        expect(reply.locator(".pending")).to_have_count(0)
+
+
 def test_mute_sends_silence(stand_in: StandInThread, tmp_path: Path) -> None:
     microphone = write_wav(tmp_path / "mic.wav", bursts((0.2, 12.0)))
     with opened(stand_in.url, microphone) as page:
