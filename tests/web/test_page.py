@@ -26,6 +26,11 @@ def bursts(*seconds: tuple[float, float]) -> np.ndarray:
     return samples
 
 
+def silence(folder: Path) -> Path:
+    """A microphone that hears nothing; without one, Chromium's beeps."""
+    return write_wav(folder / "silence.wav", np.zeros(20 * MICROPHONE_RATE, dtype=np.int16))
+
+
 @contextmanager
 def opened(url: str, microphone: Path | None = None, permission: bool = True) -> Iterator[Page]:
     """The page, loaded; whatever it complains about on the console fails the test."""
@@ -216,8 +221,8 @@ def test_scripts_that_cannot_be_loaded_are_the_servers_fault(stand_in: StandInTh
         expect(page.locator("#notice-title")).to_have_text("The server cannot be reached")
 
 
-def test_the_keyboard_keeps_its_place(stand_in: StandInThread) -> None:
-    with opened(stand_in.url) as page:
+def test_the_keyboard_keeps_its_place(stand_in: StandInThread, tmp_path: Path) -> None:
+    with opened(stand_in.url, silence(tmp_path)) as page:
         page.click("#start")
         expect(page.locator("#status-text")).to_have_text("Connected")
         page.get_by_label("Type a message").press_sequentially("hel")
@@ -234,8 +239,8 @@ def test_the_keyboard_keeps_its_place(stand_in: StandInThread) -> None:
         assert page.evaluate("document.activeElement.id") == "interrupt"
 
 
-def test_a_new_conversation_leaves_the_words_of_the_last_as_they_were(stand_in: StandInThread) -> None:
-    with opened(stand_in.url) as page:
+def test_a_new_conversation_leaves_the_words_of_the_last_as_they_were(stand_in: StandInThread, tmp_path: Path) -> None:
+    with opened(stand_in.url, silence(tmp_path)) as page:
         page.click("#start")
         page.get_by_label("Type a message").fill("Good morning")
         page.keyboard.press("Enter")
