@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("stage", choices=["all", *STAGES, "evaluate"], help="a stage, all of them, or evaluate")
     top.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
     top.add_argument("--work", type=Path, default=Path("runs"), help="corpora, logs, intermediate weights")
-    top.add_argument("--out", type=Path, default=Path("checkpoints/tiny"), help="the checkpoint")
+    top.add_argument("--out", type=Path, help="the checkpoint (checkpoints/mine; evaluate: checkpoints/tiny)")
     top.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="begin with these weights, not random ones")
     top.add_argument(
         "--engines", nargs="+", choices=sorted({voice.engine for voice in TRAIN_VOICES}),
@@ -46,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
         "--device", default="cuda" if torch.cuda.is_available() else "cpu",
         help="where to train; for a GPU, preset tiny has a schedule of its own",
     )  # fmt: skip
-    top.add_argument("--threads", type=int, default=0, help="torch threads (0: its own choice)")
-    top.add_argument("--workers", type=int, default=0, help="processes that make data (0: none beside the training)")
+    top.add_argument("--threads", type=_count, default=0, help="torch threads (0: its own choice)")
+    top.add_argument("--workers", type=_count, default=0, help="processes that make data (0: none beside the training)")
     top.add_argument(
         "--jobs", type=int, choices=range(1, MOST_AT_A_TIME + 1), default=1,
         help="stages of `all` at a time, as far as they don't wait for each other",
@@ -57,15 +58,33 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def keep_length(work: Path, share: float, batches: int = 1, *, for_gpu: bool = False) -> None:
-    """Note in `work` how long its trainings are, how large their batches, and whether by a GPU's schedule. Raises
-    ConfigError if they are others.
+def _count(text: str) -> int:
+    if (count := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"at least 0, not {count}")
+    return count
+
+
+def keep_length(
+    work: Path,
+    share: float,
+    batches: int = 1,
+    *,
+    for_gpu: bool = False,
+    preset: str = "tiny",
+    seed: int = 1,
+    start_from: Path | None = None,
+) -> None:
+    """Note in `work` how long its trainings are, how large their batches, whether by a GPU's schedule, and what else
+    tells them from others. Raises ConfigError if they are others.
     """
+    others = "" if preset == "tiny" else f", preset {preset}"
+    others += "" if seed == 1 else f", seed {seed}"
+    others += "" if start_from is None else f", from {start_from.resolve()}"
     asked = f"{share}" if batches == 1 else f"{share}, batches times {batches}"
-    asked += ", for a GPU" if for_gpu else ""
+    asked += (", for a GPU" if for_gpu else "") + others
     note = work / LENGTH_FILE
     trained = any(work.glob("*/state.pt"))
-    kept = note.read_text().strip() if note.exists() else "1.0" if trained else asked
+    kept = note.read_text().strip() if note.exists() else f"1.0{others}" if trained else asked
     if kept != asked:
         raise ConfigError(
             f"{work} holds trainings of length {kept}: give those of length {asked} a folder of their own"
@@ -79,18 +98,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    evaluating = options.stage == "evaluate"
+    options.out = options.out or Path("checkpoints/tiny" if evaluating else "checkpoints/mine")
     try:
-        if options.stage == "evaluate":
+        _check_device(options.device)
+        if evaluating:
             return _evaluate(options)
         preset = preset_for(options.preset, options.device)
         for_gpu = preset is not PRESETS[options.preset]
         if options.engines:
             preset = replace(preset, voices=voices_of(*options.engines))
         preset = with_larger_batches(shortened(preset, options.length), options.batches)
-        keep_length(options.work, options.length, options.batches, for_gpu=for_gpu)
         pipeline = Pipeline(
             preset, options.work, options.out, options.seed, options.device, options.start_from, options.workers
         )
+        keep_length(
+            options.work, options.length, options.batches, for_gpu=for_gpu, preset=options.preset, seed=options.seed,
+            start_from=options.start_from,
+        )  # fmt: skip
         began = time.monotonic()
         if options.stage == "all" and options.jobs > 1:
             run_all(pipeline, options.jobs, options.threads)
@@ -99,19 +124,29 @@ def main(arguments: list[str] | None = None) -> int:
                 pipeline.run(stage)
         if options.stage == "all":
             print(f"all stages: done in {time.monotonic() - began:.0f} s")
-    except (DuplexError, FileNotFoundError, SynthesisError) as error:
+    except (DuplexError, OSError, SynthesisError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_device(device: str) -> None:
+    """Raises ConfigError where nothing can be computed on it."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     from duplex.engine.engine import TorchEngine
     from duplex.train.evaluate import evaluate
 
+    if find_spec("pocketsphinx") is None:
+        raise ConfigError("evaluate needs pocketsphinx: pip install -r requirements-test.txt")
+    engine = TorchEngine.load(options.out, None, options.device, slots=4, max_length=1024)
     pipeline = Pipeline(PRESETS[options.preset], options.work, options.out, options.seed, options.device)
     folders = pipeline.evaluation_data()
-    engine = TorchEngine.load(options.out, None, options.device, slots=4, max_length=1024)
     out = options.json or options.out / "evaluation.json"
     known, new = (load_corpus(folders[name]) for name in ("unseen_voices", "asr_test"))
     timed = load_pools(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from duplex.model.codec import CodecEncoder, GeneratorDims, IstftDims, Quantizer, make_generator
-from duplex.train.loop import LoopOptions, fresh, train
+from duplex.train.loop import LoopOptions, fresh, steps_done, train
 
 SAMPLE_RATE = 24000
 CLIP_RATE = 16000  # of the agent's corpus
@@ -114,8 +114,9 @@ class CodecTrainer(nn.Module):
         """Before the codebook comes in: keep recent vectors, and on the last step run k-means over them."""
         keep = GATHERED // len(vectors) + 1
         self._gathered = [*self._gathered[1 - keep :], vectors]
-        if int(self.step) + 1 < OPEN_STEPS:
-            return
+        gathered = sum(map(len, self._gathered))
+        if int(self.step) + 1 < OPEN_STEPS or gathered < min(GATHERED, OPEN_STEPS * len(vectors)):
+            return  # the last step comes again and again to a training that was taken up shortly before it
         points = torch.cat(self._gathered)
         table = self.quantizer.codebook.embedding.weight
         table.copy_(points[torch.randperm(len(points), device=points.device)[: len(table)]])
@@ -142,7 +143,8 @@ class CodecTrainer(nn.Module):
                 quantized, commitment = flat, 0.01 * flat.square().mean()
             elif self.training and not fixed:
                 self._follow(flat.detach(), indices)
-            self.step += int(self.training)
+            still_gathering = bool(self._gathered) and int(self.step) + 1 == OPEN_STEPS
+            self.step += int(self.training and not still_gathering)
         made = self.generator(quantized.view_as(vectors).transpose(1, 2))
         with torch.autocast(audio.device.type, enabled=False):
             made = made.float()
@@ -205,7 +207,7 @@ def run(
     start_from(trainer)
     trainer.to(device)
     hop = trainer.generator.samples_per_token
-    batches = segments(clips, 16, 36, hop, seed)
+    batches = segments(clips, 16, 36, hop, seed + steps_done(folder))
 
     def loss_of(audio: object) -> dict[str, Tensor]:
         assert isinstance(audio, Tensor)

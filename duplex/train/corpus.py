@@ -12,10 +12,13 @@ import json
 import multiprocessing
 import os
 import random
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -35,7 +38,15 @@ from duplex.train.plans import (
     plan_split_turns,
     plan_unseen_voices,
 )
-from duplex.train.voices import AGENT_VOICE, SAMPLE_RATE, Pcm, SilentSpeechError, speech_bounds, synthesize
+from duplex.train.voices import (
+    AGENT_VOICE,
+    SAMPLE_RATE,
+    Pcm,
+    SilentSpeechError,
+    SynthesisError,
+    speech_bounds,
+    synthesize,
+)
 from duplex.train.world import Turn
 
 Kind = Literal["asr", "unseen_voices", "agent", "split_turns", "backchannels", "noise"]
@@ -101,7 +112,11 @@ def build_corpus(
         tqdm(total=round(wanted_sec), unit="s", desc=f"{kind} {cast.split}") as progress,
         _processes(workers) as pool,
     ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tqdm.write(f"{out} is being made by another process: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         done_sec, shards = 0.0, 0
         while done_sec < wanted_sec:
             shard_sec = done_sec / shards if shards else shard_clips * _LONG_CLIP_SEC
@@ -117,7 +132,20 @@ def _processes(workers: int) -> AbstractContextManager[ProcessPoolExecutor | Non
     if not workers:
         return nullcontext()
     fork = multiprocessing.get_context("fork")
-    return ProcessPoolExecutor(workers, fork, initializer=os.nice, initargs=(NICENESS,))
+    return ProcessPoolExecutor(workers, fork, initializer=_begin_worker)
+
+
+def _begin_worker() -> None:
+    os.nice(NICENESS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever, and with it for the folder the next build."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _build_shard(kind: Kind, out: Path, seed: int, cast: Cast, clips: int, shard: int) -> int:
@@ -286,7 +314,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that synthesize at a time")
     options = parser.parse_args()
     cast = TRAINING if options.split == "train" else HELDOUT
-    build_corpus(options.kind, options.out, options.hours, options.seed, cast=cast, workers=options.workers)
+    try:
+        build_corpus(options.kind, options.out, options.hours, options.seed, cast=cast, workers=options.workers)
+    except (SynthesisError, OSError) as error:
+        sys.exit(f"corpus: {error}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import json
 import math
 import re
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from duplex.core.errors import ConfigError
 from duplex.train.precision import product_dtype, quick_products
 
 LOG_EVERY = 20  # steps between two rows of the log
@@ -152,6 +155,9 @@ class _Average:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad} if decay else {}
         self._mean = {name: p.detach().clone() for name, p in self._named.items()}
+        names = {id(p): name for name, p in self._named.items()}
+        every = module.named_parameters(remove_duplicate=False) if decay else ()
+        self._tied = {other: names[id(p)] for other, p in every if id(p) in names and other not in self._named}
         self._decay = decay
         self._updates = 0
 
@@ -168,8 +174,8 @@ class _Average:
             parameter.data, self._mean[name] = self._mean[name], parameter.data
 
     def state(self) -> dict[str, Tensor]:
-        """The mean, by the names of the weights."""
-        return self._mean
+        """The mean, by the names of the weights; of tied ones by each."""
+        return self._mean | {other: self._mean[name] for other, name in self._tied.items()}
 
     def load(self, mean: dict[str, Tensor], updates: int) -> None:
         """Go on from a mean that so many steps went into; of weights that it lacks, from the present ones."""
@@ -219,9 +225,39 @@ def train(
 
     Goes on from `folder/state.pt` when it exists; writes that file every two minutes, `log.csv` and `curve.png`.
     Leaves the module with its last weights, or with their mean where `options.averaging` asks for it.
-    A step whose loss or gradient is not finite is left out and counted.
+    A step whose loss or gradient is not finite is left out and counted. Raises ConfigError where another process trains
+    in `folder`.
     """
+    with alone(folder):
+        _train(name, module, batches, loss_of, folder, options, device, evaluate, evaluate_every)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Where no other process trains in `folder`, which is made. Raises ConfigError."""
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{folder}: another process trains here") from error
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # also for workers that were forked meanwhile
+
+
+def _train(
+    name: str,
+    module: nn.Module,
+    batches: Iterator[object],
+    loss_of: Callable[[object], dict[str, Tensor]],
+    folder: Path,
+    options: LoopOptions,
+    device: str,
+    evaluate: Callable[[], dict[str, float]] | None,
+    evaluate_every: int,
+) -> None:
     optimizer = _Optimizers(module, options)
     state_file = folder / "state.pt"
     average = _Average(module, options.averaging)
@@ -232,7 +268,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         average.load(state.get("averaged", {}), state["step"])
         start, seconds = state["step"], state["seconds"]
-    log = _Log(folder, resume=start > 0)
+    log = _Log(folder, start)
     saved = begun = time.monotonic()
     module.train()
     progress = tqdm(range(start, options.steps), initial=start, total=options.steps, desc=name, mininterval=5.0)
@@ -287,14 +323,18 @@ def train(
     module.eval()
 
 
+_STEP_OF_ROW = re.compile(r"\d+,\w+,[^,]+$")
+
+
 class _Log:
     """Rows of figures in log.csv, and their curves in curve.png."""
 
-    def __init__(self, folder: Path, *, resume: bool) -> None:
+    def __init__(self, folder: Path, start: int) -> None:
         self._csv = folder / "log.csv"
         self._png = folder / "curve.png"
-        if not resume:
-            self._csv.unlink(missing_ok=True)
+        before = self._csv.read_text().splitlines() if start and self._csv.exists() else []
+        kept = [line for line in before if _STEP_OF_ROW.match(line) and int(line.split(",")[0]) <= start]
+        self._csv.write_text("".join(f"{line}\n" for line in kept))  # what came behind the state comes again
 
     def add(self, step: int, figures: dict[str, float]) -> None:
         """Append one row a figure: step, name, value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,7 +26,7 @@ from duplex.train.dialogue_writer import DialogueWriter
 from duplex.train.export import export
 from duplex.train.heard import heard_dialogues
 from duplex.train.listen_stage import ListenModel
-from duplex.train.loop import fresh, trained_weights
+from duplex.train.loop import LoopOptions, alone, fresh, steps_done, trained_weights
 from duplex.train.plans import HELDOUT, Cast
 from duplex.train.presets import Preset
 from duplex.train.pronunciation import world_lexicon
@@ -35,7 +36,7 @@ from duplex.train.text_llm import quicken
 from duplex.train.tokenizer import copy_tokenizer
 from duplex.train.warm_start import WarmStart
 from duplex.train.word_model import model_of_users, search_entries
-from duplex.train.workers import in_processes
+from duplex.train.workers import APART, in_processes
 
 NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it begins with
     "tokenizer": (),
@@ -54,6 +55,8 @@ NEEDS: dict[str, tuple[str, ...]] = {  # of every stage those whose results it b
     "export": ("head", "speech"),
 }
 STAGES = tuple(NEEDS)
+
+HEARD_SEED = APART // 2  # beside the run's, or stage `heard` would read the dialogues again that `text` has read
 
 _SCORED_HOURS = 0.1  # of what is evaluated on, which the encoder's first words are scored on
 
@@ -125,7 +128,7 @@ class Pipeline:
 
     def tokenizer(self) -> None:
         """The LLM's pieces."""
-        if self.warm is not None:
+        if self.warm is not None and not (self.llm_folder / "tokenizer.json").exists():
             copy_tokenizer(self.warm.folder / "llm", self.llm_folder)
         p = self.preset
         text_llm.provide_tokenizer(
@@ -217,11 +220,11 @@ class Pipeline:
         corpus = load_corpus(self.corpus("asr"))
 
         def go_on(llm: Any) -> None:
-            _restore(llm, self.work / "text_llm")
+            _restore(llm, self.work / "text_llm", self.preset)
 
         copy_tokenizer(self.llm_folder, self.heard_llm_folder)
         text_llm.run(
-            self.work / "heard", self.heard_llm_folder, self.preset.llm, self.preset.heard_steps, self.seed,
+            self.work / "heard", self.heard_llm_folder, self.preset.llm, self.preset.heard_steps, self.seed + HEARD_SEED,
             device=self.device, workers=self.workers, start_from=go_on,
             heard=lambda seed: heard_dialogues(model, corpus, seed, self.workers, self.preset.batch_scale),
             batch_scale=self.preset.batch_scale,
@@ -257,7 +260,12 @@ class Pipeline:
 
             return head_stage.read_turns(model, writer, ahead, turns, file)
 
-        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            self._fit_head(model, read, folder)
+
+    def _fit_head(
+        self, model: ListenModel, read: Callable[[ClipPools, int, Path], head_stage.Read], folder: Path
+    ) -> None:
         if self.preset.head_turns:
             kept = read(self._pools(), self.preset.head_turns, folder / "read.pt")
             means = head_stage.fit(model, kept, self.seed)
@@ -303,7 +311,7 @@ class Pipeline:
         """Write the checkpoint."""
         listen, writer = self._listen_model("head")
         decoder = SpeechDecoder(*self._decoder())
-        _restore(decoder, self.work / "speech")
+        _restore(decoder, self.work / "speech", self.preset)
         settings = SpeechSettings(**self.preset.speech)  # type: ignore[arg-type]
         export(
             listen, decoder, self._codec(), self.heard_llm_folder, settings, self.out,
@@ -363,13 +371,13 @@ class Pipeline:
         torch.manual_seed(self.seed)
         model = ListenModel(ctc.encoder, ctc.heads, Adapter(dims), llm, writer.audio_start)
         if stage == "ctc":
-            _restore(ctc, self.work / "ctc")
+            _restore(ctc, self.work / "ctc", self.preset)
             if self.warm is None:
                 listen_stage.hear_like(model.adapter, model.heads.pieces, writer.blank)
             else:
                 self.warm.listen(model)
         else:
-            _restore(model, self.work / stage)
+            _restore(model, self.work / stage, self.preset)
         return model.to(self.device), writer
 
     def _decoder(self) -> tuple[SpeechDecoderDims, Lexicon]:
@@ -390,12 +398,25 @@ class Pipeline:
 
     def _codec(self) -> CodecTrainer:
         codec = CodecTrainer(self.preset.codec, self.preset.codes)
-        _restore(codec, self.work / "codec")
+        _restore(codec, self.work / "codec", self.preset)
         return codec.eval()
 
 
-def _restore(module: nn.Module, folder: Path) -> None:
+_STEPS_OF = {  # folder of a stage: its entry of a preset
+    "text_llm": "text_steps",
+    "ctc": "ctc_steps",
+    "adapter": "adapter_steps",
+    "state": "state_steps",
+    "codec": "codec_steps",
+    "speech": "decoder_steps",
+}
+
+
+def _restore(module: nn.Module, folder: Path, preset: Preset) -> None:
     state_file = folder / "state.pt"
     if not state_file.exists():
         raise FileNotFoundError(f"{state_file} is missing: run the stage {folder.name!r} first")
+    options: LoopOptions | None = getattr(preset, _STEPS_OF.get(folder.name, ""), None)
+    if options is not None and (done := steps_done(folder)) < options.steps:
+        print(f"{folder} is at step {done} of {options.steps}: going on with what there is", file=sys.stderr)
     module.load_state_dict(trained_weights(state_file))

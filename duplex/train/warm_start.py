@@ -26,6 +26,8 @@ class WarmStart:
     """The weights of the checkpoint in `folder`, copied into fresh modules. Raises CheckpointError where unfit."""
 
     def __init__(self, folder: Path) -> None:
+        if not (folder / "llm" / "tokenizer.json").is_file():
+            raise CheckpointError(f"{folder} is no checkpoint to start from: it has no llm/tokenizer.json")
         self.folder = folder
 
     @cached_property

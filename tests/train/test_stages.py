@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from multiprocessing.connection import wait
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,8 +42,8 @@ from duplex.model.lexicon import BYTES, Lexicon
 from duplex.model.llm import load_tokenizer
 from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecoderDims
 from duplex.model.word_search import NgramModel
-from duplex.train import barge_in, codec_stage, ctc_stage, hearing_errors, reading_errors, speak_stage
-from duplex.train.calibration import calibration, calibration_error
+from duplex.train import barge_in, cli, codec_stage, ctc_stage, hearing_errors, reading_errors, speak_stage, text_llm
+from duplex.train.calibration import calibration, calibration_error, listening_half
 from duplex.train.cli import keep_length, main
 from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
 from duplex.train.corpus import Utterance, load_corpus
@@ -69,7 +70,7 @@ from duplex.train.loop import (
     train,
     trained_weights,
 )
-from duplex.train.pipeline import NEEDS, STAGES, Pipeline
+from duplex.train.pipeline import NEEDS, STAGES, Pipeline, _restore
 from duplex.train.presets import LARGEST_MATRIX_RATE, PRESETS, Preset, preset_for, shortened, with_larger_batches
 from duplex.train.scenarios import DONT_CARE, load_pools
 from duplex.train.side_by_side import GIVE_WAY, MoreThreads, start, stop
@@ -228,6 +229,12 @@ def test_trainings_of_another_length_need_a_folder_of_their_own(trained, tmp_pat
         keep_length(tmp_path / "new", 0.5, 8)
     with pytest.raises(ConfigError, match=r"length 0\.5, for a GPU a folder"):
         keep_length(tmp_path / "new", 0.5, for_gpu=True)
+    with pytest.raises(ConfigError, match=r"length 0\.5, preset smoke a folder"):
+        keep_length(tmp_path / "new", 0.5, preset="smoke")
+    with pytest.raises(ConfigError, match=r"length 0\.5, seed 2 a folder"):
+        keep_length(tmp_path / "new", 0.5, seed=2)
+    with pytest.raises(ConfigError, match=r"length 0\.5, from /.*tiny a folder"):
+        keep_length(tmp_path / "new", 0.5, start_from=Path("checkpoints/tiny"))
 
 
 def test_a_shortened_preset_keeps_sizes_and_rates():
@@ -280,7 +287,8 @@ def test_a_gpu_gets_another_schedule_for_the_same_sizes():
     assert on_gpu.adapter_steps.steps < tiny.adapter_steps.steps
 
 
-def test_a_gpus_schedule_does_not_go_on_with_a_cpus_trainings(tmp_path, capsys):
+def test_a_gpus_schedule_does_not_go_on_with_a_cpus_trainings(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_check_device", lambda device: None)
     keep_length(tmp_path, 1.0)
     assert main(["text", "--preset", "tiny", "--device", "cuda", "--work", str(tmp_path)]) == 1
     assert "length 1.0, for a GPU" in capsys.readouterr().err
@@ -854,13 +862,13 @@ def test_a_checkpoint_is_judged_on_timed_turns(trained):
     figures = calibration(out, pools, 8, 3)
     assert set(figures) == {"respond_calibration_error", "interruption_calibration_error"}
     model, writer = Pipeline(PRESETS["smoke"], work, out, 1, "cpu")._listen_model("head")
-    logits, wanted, _ = model.eval().judged([*itertools.islice(state_items(pools, writer, 3), 8)], writer)
-    asked = wanted != -100
-    respond = logits[asked, :3].softmax(-1)[:, 1]
-    assert figures["respond_calibration_error"] == pytest.approx(
-        calibration_error(respond, wanted[asked] == 1),
-        abs=1e-2,  # the checkpoint's weights are rounded to 8 bit
-    )
+    items = [*itertools.islice(state_items(pools, writer, 3), 8)]
+    logits, wanted, _ = model.eval().judged(items, writer)
+    exported = listening_half(out)[0].judged(items, writer)[0]
+    asked = wanted != IGNORED
+    before, after = (given[asked, :3].softmax(-1)[:, 1] for given in (logits, exported))
+    torch.testing.assert_close(after, before, atol=2e-2, rtol=0)  # the checkpoint's weights are rounded to 8 bit
+    assert figures["respond_calibration_error"] == pytest.approx(calibration_error(after, wanted[asked] == 1), abs=1e-4)
 
 
 def test_a_warped_axis_moves_a_peak_by_its_factor():
@@ -1168,3 +1176,31 @@ def test_the_llm_goes_on_with_what_the_ears_make_of_the_corpus(trained):
     assert all(kind == 1 for e in examples for kind, doubt in zip(e.kinds, e.doubt, strict=True) if doubt)
     ids, targets, kinds, second, doubt = next(batches(iter(examples), 2000, 1, 96))
     assert ids.shape == targets.shape == kinds.shape == second.shape == doubt.shape
+
+
+def test_a_tokenizer_stays_what_its_weights_know(trained, tmp_path):
+    kept = tmp_path / "llm" / "tokenizer.json"
+    kept.parent.mkdir()
+    kept.write_text("of an LLM that is trained already")
+    Pipeline(PRESETS["smoke"], tmp_path, tmp_path / "out", 1, "cpu", trained[1]).tokenizer()
+    assert kept.read_text() == "of an LLM that is trained already"
+
+
+def test_a_half_trained_stage_is_named(trained, tmp_path, capsys):
+    work, _ = trained
+    module = CodecTrainer(PRESETS["smoke"].codec, PRESETS["smoke"].codes)
+    _restore(module, work / "codec", PRESETS["smoke"])
+    assert capsys.readouterr().err == ""
+    _restore(module, work / "codec", PRESETS["tiny"])
+    assert "codec is at step 4 of 7000" in capsys.readouterr().err
+
+
+def test_heard_reads_other_dialogues_than_text(trained, tmp_path, monkeypatch):
+    seeds = []
+    work = tmp_path / "work"
+    shutil.copytree(trained[0], work)
+    monkeypatch.setattr(text_llm, "run", lambda *arguments, **_: seeds.append(arguments[4]))
+    pipeline = Pipeline(PRESETS["smoke"], work, tmp_path / "out", 1, "cpu")
+    pipeline.text()
+    pipeline.heard()
+    assert len(set(seeds)) == 2
