@@ -209,6 +209,21 @@ def steps_done(folder: Path) -> int:
     return int(torch.load(state_file, map_location="cpu", weights_only=True)["step"]) if state_file.exists() else 0
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Where no other process trains in `folder`, which is made. Raises ConfigError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{folder}: another process trains here") from error
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # also for workers that were forked meanwhile
+
+
 def train(
     name: str,
     module: nn.Module,
@@ -229,98 +244,69 @@ def train(
     in `folder`.
     """
     with alone(folder):
-        _train(name, module, batches, loss_of, folder, options, device, evaluate, evaluate_every)
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Where no other process trains in `folder`, which is made. Raises ConfigError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"{folder}: another process trains here") from error
-        try:
-            yield
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)  # also for workers that were forked meanwhile
-
-
-def _train(
-    name: str,
-    module: nn.Module,
-    batches: Iterator[object],
-    loss_of: Callable[[object], dict[str, Tensor]],
-    folder: Path,
-    options: LoopOptions,
-    device: str,
-    evaluate: Callable[[], dict[str, float]] | None,
-    evaluate_every: int,
-) -> None:
-    optimizer = _Optimizers(module, options)
-    state_file = folder / "state.pt"
-    average = _Average(module, options.averaging)
-    start, seconds = 0, 0.0
-    if state_file.exists():
-        state = torch.load(state_file, map_location=device, weights_only=True)
-        module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-        average.load(state.get("averaged", {}), state["step"])
-        start, seconds = state["step"], state["seconds"]
-    log = _Log(folder, start)
-    saved = begun = time.monotonic()
-    module.train()
-    progress = tqdm(range(start, options.steps), initial=start, total=options.steps, desc=name, mininterval=5.0)
-    skipped = 0
-    sums: dict[str, Tensor] = {}
-    summed = 0
-    for step in progress:
-        optimizer.set_rate(share_at(step, options))
-        batch = next(batches)
-        with quick_products(device, enabled=options.bf16):
-            losses = loss_of(batch)
-        optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(optimizer.parameters, options.clip_norm)
-        if torch.isfinite(norm):
-            optimizer.step()
-            average.update()
-        else:
-            skipped += 1
-        for key, value in losses.items():
-            sums[key] = sums[key] + value.detach() if key in sums else value.detach()
-        summed += 1
-        if summed == LOG_EVERY or step + 1 == options.steps:
-            row = {key: float(value) / summed for key, value in sums.items()}
-            sums, summed = {}, 0
-            log.add(step + 1, row | {"skipped": float(skipped)})
-            progress.set_postfix({key: f"{value:.3f}" for key, value in row.items()})
-        if evaluate is not None and evaluate_every and (step + 1) % evaluate_every == 0:
-            module.eval()
-            average.swap()
-            with torch.inference_mode():
-                figures = evaluate()
-            average.swap()
-            log.add(step + 1, {f"eval_{key}": value for key, value in figures.items()})
-            tqdm.write(f"{name} step {step + 1}: " + " ".join(f"{k} {v:.4f}" for k, v in figures.items()))
-            module.train()
-        if time.monotonic() - saved > SAVE_EVERY_SEC or step + 1 == options.steps:
-            saved = time.monotonic()
-            spent = seconds + saved - begun
-            state = {
-                "module": module.state_dict(),
-                "averaged": average.state(),
-                "optimizer": optimizer.state_dict(),
-                "step": step + 1,
-                "seconds": spent,
-            }
-            torch.save(state, state_file.with_suffix(".tmp"))
-            state_file.with_suffix(".tmp").replace(state_file)
-            (folder / "time.json").write_text(json.dumps({"seconds": round(spent, 1), "steps": step + 1}))
-            log.plot()
-    average.swap()
-    module.eval()
+        optimizer = _Optimizers(module, options)
+        state_file = folder / "state.pt"
+        average = _Average(module, options.averaging)
+        start, seconds = 0, 0.0
+        if state_file.exists():
+            state = torch.load(state_file, map_location=device, weights_only=True)
+            module.load_state_dict(state["module"])
+            optimizer.load_state_dict(state["optimizer"])
+            average.load(state.get("averaged", {}), state["step"])
+            start, seconds = state["step"], state["seconds"]
+        log = _Log(folder, start)
+        saved = begun = time.monotonic()
+        module.train()
+        progress = tqdm(range(start, options.steps), initial=start, total=options.steps, desc=name, mininterval=5.0)
+        skipped = 0
+        sums: dict[str, Tensor] = {}
+        summed = 0
+        for step in progress:
+            optimizer.set_rate(share_at(step, options))
+            batch = next(batches)
+            with quick_products(device, enabled=options.bf16):
+                losses = loss_of(batch)
+            optimizer.zero_grad()
+            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(optimizer.parameters, options.clip_norm)
+            if torch.isfinite(norm):
+                optimizer.step()
+                average.update()
+            else:
+                skipped += 1
+            for key, value in losses.items():
+                sums[key] = sums[key] + value.detach() if key in sums else value.detach()
+            summed += 1
+            if summed == LOG_EVERY or step + 1 == options.steps:
+                row = {key: float(value) / summed for key, value in sums.items()}
+                sums, summed = {}, 0
+                log.add(step + 1, row | {"skipped": float(skipped)})
+                progress.set_postfix({key: f"{value:.3f}" for key, value in row.items()})
+            if evaluate is not None and evaluate_every and (step + 1) % evaluate_every == 0:
+                module.eval()
+                average.swap()
+                with torch.inference_mode():
+                    figures = evaluate()
+                average.swap()
+                log.add(step + 1, {f"eval_{key}": value for key, value in figures.items()})
+                tqdm.write(f"{name} step {step + 1}: " + " ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+                module.train()
+            if time.monotonic() - saved > SAVE_EVERY_SEC or step + 1 == options.steps:
+                saved = time.monotonic()
+                spent = seconds + saved - begun
+                state = {
+                    "module": module.state_dict(),
+                    "averaged": average.state(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step + 1,
+                    "seconds": spent,
+                }
+                torch.save(state, state_file.with_suffix(".tmp"))
+                state_file.with_suffix(".tmp").replace(state_file)
+                (folder / "time.json").write_text(json.dumps({"seconds": round(spent, 1), "steps": step + 1}))
+                log.plot()
+        average.swap()
+        module.eval()
 
 
 _STEP_OF_ROW = re.compile(r"\d+,\w+,[^,]+$")
