@@ -64,7 +64,7 @@ def _count(text: str) -> int:
     return count
 
 
-def keep_length(
+def claim_folder(
     work: Path,
     share: float,
     batches: int = 1,
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         pipeline = Pipeline(
             preset, options.work, options.out, options.seed, options.device, options.start_from, options.workers
         )
-        keep_length(
+        claim_folder(
             options.work, options.length, options.batches, for_gpu=for_gpu, preset=options.preset, seed=options.seed,
             start_from=options.start_from,
         )  # fmt: skip

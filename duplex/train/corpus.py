@@ -13,12 +13,10 @@ import multiprocessing
 import os
 import random
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -47,6 +45,7 @@ from duplex.train.voices import (
     speech_bounds,
     synthesize,
 )
+from duplex.train.workers import end_with_parent
 from duplex.train.world import Turn
 
 Kind = Literal["asr", "unseen_voices", "agent", "split_turns", "backchannels", "noise"]
@@ -137,15 +136,7 @@ def _processes(workers: int) -> AbstractContextManager[ProcessPoolExecutor | Non
 
 def _begin_worker() -> None:
     os.nice(NICENESS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever, and with it for the folder the next build."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+    end_with_parent(lambda: os._exit(1))  # or it would wait for work for ever, and for its folder the next build
 
 
 def _build_shard(kind: Kind, out: Path, seed: int, cast: Cast, clips: int, shard: int) -> int:

@@ -20,7 +20,7 @@ import torch
 
 from duplex.core.errors import DuplexError
 from duplex.train.pipeline import NEEDS, Pipeline
-from duplex.train.workers import NICENESS
+from duplex.train.workers import NICENESS, end_with_parent
 
 MOST_AT_A_TIME = 5  # what hears, what thinks, what speaks, and their synthesis
 _LOOK_SEC = 1.0
@@ -161,7 +161,9 @@ def _run(run: Callable[[str], None], stage: str, log: Path, threads: int, more: 
     os.setpgid(0, 0)
     if stage in GIVE_WAY:
         os.nice(NICENESS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(
+        lambda: os.killpg(0, signal.SIGKILL)
+    )  # or it would train on unseen, and beside the next run of itself
     handle = log.open("w")
     for stream in (sys.stdout, sys.stderr):
         os.dup2(handle.fileno(), stream.fileno())
@@ -178,14 +180,6 @@ def _run(run: Callable[[str], None], stage: str, log: Path, threads: int, more: 
 def _wait_for_more(more: MoreThreads) -> None:
     if more.wait():
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-
-def _end_with_parent() -> None:
-    """A stage whose parent was killed would train on unseen, and beside the next run of itself."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os.killpg(0, signal.SIGKILL)
 
 
 def _last_line(log: Path) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 import torch
@@ -14,6 +17,19 @@ NICENESS = 5  # of workers: the process that trains comes first
 APART = 1_000_000_000  # between the seeds of two workers, which steps done and runs are added to
 
 T = TypeVar("T")
+
+
+def end_with_parent(end: Callable[[], object]) -> None:
+    """In a process that another one has begun: `end` is called once that one is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Endless(IterableDataset[T]):

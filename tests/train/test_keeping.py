@@ -108,10 +108,12 @@ def test_a_synthesis_that_is_killed_leaves_its_folder_free(tmp_path):
     command = [sys.executable, "bin/train.py", "users", "--preset", "smoke", "--workers", "2", "--device", "cpu"]
     with subprocess.Popen([*command, "--work", str(tmp_path)], stdout=subprocess.DEVNULL) as process:
         lock = tmp_path / "corpus" / "asr" / ".lock"
-        deadline = time.monotonic() + 60
-        while not list(lock.parent.glob("*.index.jsonl")) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 180
+        while not (begun := list(lock.parent.glob("*.index.jsonl"))) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.kill()
+    assert begun
+    deadline = time.monotonic() + 60
     with lock.open() as handle:
         while True:
             try:

@@ -44,7 +44,7 @@ from duplex.model.speech_decoder import CACHE_BLOCK, SpeechDecoder, SpeechDecode
 from duplex.model.word_search import NgramModel
 from duplex.train import barge_in, cli, codec_stage, ctc_stage, hearing_errors, reading_errors, speak_stage, text_llm
 from duplex.train.calibration import calibration, calibration_error, listening_half
-from duplex.train.cli import keep_length, main
+from duplex.train.cli import claim_folder, main
 from duplex.train.codec_stage import OPEN_STEPS, CodecTrainer, MelFrames
 from duplex.train.corpus import Utterance, load_corpus
 from duplex.train.ctc_stage import (
@@ -221,20 +221,20 @@ def test_trainings_of_another_length_need_a_folder_of_their_own(trained, tmp_pat
     work, _ = trained
     assert main(["export", "--preset", "smoke", "--length", "0.5", "--work", str(work), "--out", str(tmp_path)]) == 1
     assert "trainings of length 1.0" in capsys.readouterr().err
-    keep_length(tmp_path / "new", 0.5)
-    keep_length(tmp_path / "new", 0.5)
+    claim_folder(tmp_path / "new", 0.5)
+    claim_folder(tmp_path / "new", 0.5)
     with pytest.raises(ConfigError, match=r"length 0\.5"):
-        keep_length(tmp_path / "new", 1.0)
+        claim_folder(tmp_path / "new", 1.0)
     with pytest.raises(ConfigError, match=r"length 0\.5, batches times 8 a folder"):
-        keep_length(tmp_path / "new", 0.5, 8)
+        claim_folder(tmp_path / "new", 0.5, 8)
     with pytest.raises(ConfigError, match=r"length 0\.5, for a GPU a folder"):
-        keep_length(tmp_path / "new", 0.5, for_gpu=True)
+        claim_folder(tmp_path / "new", 0.5, for_gpu=True)
     with pytest.raises(ConfigError, match=r"length 0\.5, preset smoke a folder"):
-        keep_length(tmp_path / "new", 0.5, preset="smoke")
+        claim_folder(tmp_path / "new", 0.5, preset="smoke")
     with pytest.raises(ConfigError, match=r"length 0\.5, seed 2 a folder"):
-        keep_length(tmp_path / "new", 0.5, seed=2)
+        claim_folder(tmp_path / "new", 0.5, seed=2)
     with pytest.raises(ConfigError, match=r"length 0\.5, from /.*tiny a folder"):
-        keep_length(tmp_path / "new", 0.5, start_from=Path("checkpoints/tiny"))
+        claim_folder(tmp_path / "new", 0.5, start_from=Path("checkpoints/tiny"))
 
 
 def test_a_shortened_preset_keeps_sizes_and_rates():
@@ -289,7 +289,7 @@ def test_a_gpu_gets_another_schedule_for_the_same_sizes():
 
 def test_a_gpus_schedule_does_not_go_on_with_a_cpus_trainings(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli, "_check_device", lambda device: None)
-    keep_length(tmp_path, 1.0)
+    claim_folder(tmp_path, 1.0)
     assert main(["text", "--preset", "tiny", "--device", "cuda", "--work", str(tmp_path)]) == 1
     assert "length 1.0, for a GPU" in capsys.readouterr().err
 
